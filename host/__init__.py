@@ -1,0 +1,1 @@
+"""The workstation side: from a trained network to a measured, compressed program."""

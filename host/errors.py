@@ -1,0 +1,92 @@
+"""The exceptions of the host, drawn as a tree; never raised for control flow.
+
+HilError
+├── CallerError (also ValueError)  fix the recipe, the file or the call; exit status 2
+│   ├── RecipeError                a recipe or an inventory says something impossible
+│   ├── CheckpointError            a checkpoint is missing, unsafe or does not fit the network
+│   ├── DataError                  a data set is missing or malformed
+│   ├── PolicyError                a policy that the network or the target cannot take
+│   └── UnsupportedLayer           the network holds an operation that cannot be lowered
+└── WorldError                     the world failed, the call was right; exit status 1
+    ├── BuildError                 a compiler or a linker failed
+    ├── StoreError                 the database or the disk failed
+    └── BoardError                 a board or the wire to it failed
+        ├── BoardUnreachable       a retry may help
+        ├── BoardBusy              somebody else holds the lease
+        ├── LeaseLost              ours expired or was taken over
+        ├── ArtifactRejected       a retry cannot help
+        ├── MeasurementFailed      the program crashed, hung or ran out of memory on the board
+        └── VersionMismatch        host and agent speak different protocol or runtime versions
+"""
+
+
+class HilError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class CallerError(HilError, ValueError):
+    """The caller is wrong: one sentence that says what to do."""
+
+
+class RecipeError(CallerError):
+    """A recipe or inventory file is wrong; the message starts with the path of the key."""
+
+
+class CheckpointError(CallerError):
+    """A checkpoint is missing, is not weights only, or does not fit the network."""
+
+
+class DataError(CallerError):
+    """A data set is missing or malformed."""
+
+
+class PolicyError(CallerError):
+    """A policy asks for something that the network or the target cannot do."""
+
+
+class UnsupportedLayer(CallerError):
+    """The network holds an operation that cannot be lowered."""
+
+
+class WorldError(HilError):
+    """The call was right and the world failed."""
+
+
+class BuildError(WorldError):
+    """A compiler or a linker failed."""
+
+
+class StoreError(WorldError):
+    """The database or the disk failed."""
+
+
+class BoardError(WorldError):
+    """A board, or the wire to it, failed."""
+
+
+class BoardUnreachable(BoardError):
+    """No answer; a retry may help."""
+
+
+class BoardBusy(BoardError):
+    """Another holder has the lease, or a measurement is running."""
+
+
+class LeaseLost(BoardError):
+    """The lease expired or was fenced off by a newer one."""
+
+
+class ArtifactRejected(BoardError):
+    """The board refuses the artifact; a retry cannot help."""
+
+
+class MeasurementFailed(BoardError):
+    """The artifact crashed, hung or ran out of memory; `reason` is crash, hang, memory or cancelled."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class VersionMismatch(BoardError):
+    """Host and agent do not speak the same version."""
