@@ -72,7 +72,7 @@ class BoardStub(object):
         self.Verify = channel.unary_unary(
                 '/hil.v1.Board/Verify',
                 request_serializer=protos_dot_board__pb2.VerifyRequest.SerializeToString,
-                response_deserializer=protos_dot_board__pb2.VerifyReply.FromString,
+                response_deserializer=protos_dot_board__pb2.VerifyReport.FromString,
                 _registered_method=True)
         self.Measure = channel.unary_stream(
                 '/hil.v1.Board/Measure',
@@ -235,7 +235,7 @@ def add_BoardServicer_to_server(servicer, server):
             'Verify': grpc.unary_unary_rpc_method_handler(
                     servicer.Verify,
                     request_deserializer=protos_dot_board__pb2.VerifyRequest.FromString,
-                    response_serializer=protos_dot_board__pb2.VerifyReply.SerializeToString,
+                    response_serializer=protos_dot_board__pb2.VerifyReport.SerializeToString,
             ),
             'Measure': grpc.unary_stream_rpc_method_handler(
                     servicer.Measure,
@@ -478,7 +478,7 @@ class Board(object):
             target,
             '/hil.v1.Board/Verify',
             protos_dot_board__pb2.VerifyRequest.SerializeToString,
-            protos_dot_board__pb2.VerifyReply.FromString,
+            protos_dot_board__pb2.VerifyReport.FromString,
             options,
             channel_credentials,
             insecure,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PROTO = "protos/board.proto"
-OUTPUTS = ("board_pb2.py", "board_pb2.pyi", "board_pb2_grpc.py")
+OUTPUTS = ("board_pb2.py", "board_pb2_grpc.py")
 
 
 def generate(into: Path) -> None:
@@ -31,7 +31,6 @@ def generate(into: Path) -> None:
             f"-I{HERE.parent}",
             f"-I{well_known}",
             f"--python_out={into}",
-            f"--pyi_out={into}",
             f"--grpc_python_out={into}",
             str(HERE.parent / PROTO),
         ]

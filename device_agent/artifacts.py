@@ -1,0 +1,198 @@
+"""Content-addressed blobs and manifests on disk: atomic, verified, evicted by a byte budget.
+
+A blob exists when its file exists: bytes go to a partial file, are checked against the digest,
+synced and only then renamed. Never runs anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from device_agent.errors import CorruptBlob, DiskFull, Missing, Rejected
+
+DEFAULT_BUDGET_BYTES = 2 << 30
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+Sync = Callable[[int], None]
+
+
+def check_digest(digest: str) -> str:
+    """Return a sha256 in hex; raises Rejected for anything else, so that it is safe in a path."""
+    if not _DIGEST.fullmatch(digest):
+        raise Rejected(f"{digest[:80]!r} is not a sha256 digest")
+    return digest
+
+
+class BlobStore:
+    """Blobs by digest under `root`; `sync` makes an open file durable (os.fsync)."""
+
+    def __init__(
+        self, root: Path, budget_bytes: int = DEFAULT_BUDGET_BYTES, sync: Sync = os.fsync
+    ) -> None:
+        self.folder = root / "blobs"
+        self._partial = root / "partial"
+        self._budget_bytes = budget_bytes
+        self._sync = sync
+        self._lock = threading.Lock()
+        self._pinned: set[str] = set()
+        for folder in (self.folder, self._partial):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def __contains__(self, digest: str) -> bool:
+        return (self.folder / check_digest(digest)).exists()
+
+    def missing(self, digests: Iterable[str]) -> dict[str, int]:
+        """Return the digests that are not here, with the bytes of their interrupted uploads."""
+        return {d: self._have(d) for d in digests if d not in self}
+
+    def path(self, digest: str) -> Path:
+        """Return where a blob lies and mark it as used; raises Missing."""
+        path = self.folder / check_digest(digest)
+        try:
+            os.utime(path)
+        except FileNotFoundError as e:
+            raise Missing(f"blob {digest[:12]} is not on the board: upload it") from e
+        return path
+
+    def pin(self, digests: Iterable[str]) -> None:
+        """Never evict these, the blobs of the artifact in use; what was pinned before may go."""
+        self._pinned = set(digests)
+
+    def put(self, digest: str, size_bytes: int, offset: int, chunks: Iterable[bytes]) -> int:
+        """Append chunks to a blob at `offset` and return the bytes it has; complete, it exists.
+
+        Raises CorruptBlob when the complete bytes have another digest (they are dropped), Rejected
+        for a wrong offset or size, DiskFull when there is no room.
+        """
+        with self._lock, _no_room_is_disk_full(digest):
+            if digest in self:
+                return size_bytes
+            partial = self._partial / digest
+            if offset != self._have(digest):
+                raise Rejected(f"resume blob {digest[:12]} at {self._have(digest)}, not {offset}")
+            self._make_room(size_bytes - offset, digest)
+            with partial.open("ab") as file:
+                have = self._append(file, offset, size_bytes, chunks)
+                file.flush()
+                self._sync(file.fileno())
+            if have == size_bytes:
+                self._finish(partial, digest)
+            return have
+
+    def _append(self, file: IO[bytes], have: int, size_bytes: int, chunks: Iterable[bytes]) -> int:
+        for chunk in chunks:
+            have += len(chunk)
+            if have > size_bytes:
+                raise Rejected(f"more bytes than the announced {size_bytes}")
+            file.write(chunk)
+        return have
+
+    def _finish(self, partial: Path, digest: str) -> None:
+        with partial.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != digest:
+            partial.unlink()
+            raise CorruptBlob(f"blob {digest[:12]} arrived as {actual[:12]}: send it again")
+        partial.rename(self.folder / digest)
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            self._sync(folder)
+        finally:
+            os.close(folder)
+
+    def _have(self, digest: str) -> int:
+        try:
+            return (self._partial / check_digest(digest)).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _make_room(self, need_bytes: int, keep: str) -> None:
+        """Evict least recently used files until `need_bytes` more fit in the budget."""
+        files = sorted(self._files(), key=lambda f: f.stat().st_mtime_ns)
+        used = sum(f.stat().st_size for f in files)
+        for file in files:
+            if used + need_bytes <= self._budget_bytes:
+                return
+            if file.name not in self._pinned and file.name != keep:
+                used -= file.stat().st_size
+                file.unlink()
+        if used + need_bytes > self._budget_bytes:
+            raise DiskFull(
+                f"no room for {need_bytes} bytes in the agent's {self._budget_bytes}: "
+                "release unused artifacts or raise the budget"
+            )
+
+    def _files(self) -> Iterator[Path]:
+        yield from self.folder.iterdir()
+        yield from self._partial.iterdir()
+
+
+class ArtifactStore:
+    """Manifests by digest, and which blobs each one needs."""
+
+    def __init__(self, root: Path, blobs: BlobStore) -> None:
+        self._folder = root / "artifacts"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.blobs = blobs
+
+    def put(self, manifest_json: bytes, check: Callable[[Mapping[str, Any]], None]) -> str:
+        """Register a manifest that passes `check` and whose library is here; return its digest."""
+        manifest = _parse(manifest_json)
+        check(manifest)
+        self.blobs.path(manifest["library"]["digest"])
+        self.blobs.pin(blob_digests(manifest))
+        digest = hashlib.sha256(manifest_json).hexdigest()
+        temporary = self._folder / f"{digest}.new"
+        with _no_room_is_disk_full(digest):
+            temporary.write_bytes(manifest_json)
+            temporary.rename(self._folder / digest)
+        return digest
+
+    def manifest(self, digest: str) -> Mapping[str, Any]:
+        """Return a registered manifest; raises Missing."""
+        try:
+            data = (self._folder / check_digest(digest)).read_bytes()
+        except FileNotFoundError as e:
+            raise Missing(f"artifact {digest[:12]} is not on the board: upload it") from e
+        return _parse(data)
+
+    def require(self, manifest: Mapping[str, Any], *, weights: bool) -> None:
+        """Raise Missing unless every blob that a run needs is here."""
+        digests = blob_digests(manifest) if weights else [manifest["library"]["digest"]]
+        for digest in digests:
+            self.blobs.path(digest)
+
+
+def blob_digests(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the digests of all blobs that a manifest names."""
+    golden = [manifest["golden"]] if manifest["golden"] else []
+    return [ref["digest"] for ref in (manifest["library"], *manifest["weights"], *golden)]
+
+
+def _parse(manifest_json: bytes) -> Mapping[str, Any]:
+    try:
+        manifest: Mapping[str, Any] = json.loads(manifest_json)
+        for digest in blob_digests(manifest):
+            check_digest(digest)
+    except (ValueError, KeyError, TypeError) as e:
+        raise Rejected(f"the manifest is malformed ({e!r}): build the artifact again") from e
+    return manifest
+
+
+@contextmanager
+def _no_room_is_disk_full(digest: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in _NO_ROOM:
+            raise
+        raise DiskFull(f"the board's disk is full while writing {digest[:12]}: free some") from e

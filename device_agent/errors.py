@@ -1,0 +1,115 @@
+"""The agent's domain errors, each with its status code and reason; never gRPC itself.
+
+AgentError
+├── Busy              somebody else holds the board, or something is running
+├── Quarantined       the board is unfit: the message says why
+├── NotYourLease      the token expired or was fenced off
+├── Rejected          the artifact or the request is malformed
+├── Missing           the artifact, or a blob that it needs, is not here
+├── CorruptBlob       the bytes are not those of the digest
+├── DiskFull          no room, and nothing may be evicted
+├── WrongVersion      another runtime ABI or machine
+├── Unsupported       this board cannot do that
+└── RunFailed         the program failed while running
+    ├── Crashed       it died of a signal or an error
+    ├── Hung          it passed its deadline
+    ├── OutOfMemory   it took more than it may
+    └── Cancelled     somebody ended it
+"""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Root: `code` is the name of the gRPC status, `reason` the word for the trailing metadata."""
+
+    code = "INTERNAL"
+    reason = "internal"
+
+
+class Busy(AgentError):
+    """Somebody else holds the board, or something is running on it."""
+
+    code, reason = "RESOURCE_EXHAUSTED", "busy"
+
+
+class Quarantined(AgentError):
+    """The board is not fit to measure."""
+
+    code, reason = "FAILED_PRECONDITION", "quarantined"
+
+
+class NotYourLease(AgentError):
+    """The token is unknown, expired or fenced off."""
+
+    code, reason = "PERMISSION_DENIED", "lease"
+
+
+class Rejected(AgentError):
+    """The artifact or the request is malformed."""
+
+    code, reason = "INVALID_ARGUMENT", "rejected"
+
+
+class Missing(AgentError):
+    """Something that the request names was never uploaded, or was evicted."""
+
+    code, reason = "NOT_FOUND", "missing"
+
+
+class CorruptBlob(AgentError):
+    """The uploaded bytes do not have the digest that they were announced with."""
+
+    code, reason = "DATA_LOSS", "corrupt"
+
+
+class DiskFull(AgentError):
+    """There is no room and nothing that may be evicted."""
+
+    code, reason = "RESOURCE_EXHAUSTED", "disk-full"
+
+
+class WrongVersion(AgentError):
+    """The artifact was built for another runtime ABI or another machine."""
+
+    code, reason = "FAILED_PRECONDITION", "version"
+
+
+class Unsupported(AgentError):
+    """This board cannot do what was asked."""
+
+    code, reason = "FAILED_PRECONDITION", "unsupported"
+
+
+class RunFailed(AgentError):
+    """The program failed while it ran."""
+
+    code, reason = "ABORTED", "crash"
+
+
+class Crashed(RunFailed):
+    """The program died of a signal or raised an error."""
+
+
+class Hung(RunFailed):
+    """The program passed its deadline."""
+
+    reason = "hang"
+
+
+class OutOfMemory(RunFailed):
+    """The program took more memory than it may."""
+
+    reason = "memory"
+
+
+class Cancelled(RunFailed):
+    """Somebody ended the run."""
+
+    code, reason = "CANCELLED", "cancelled"
+
+
+RUN_FAILURES: dict[str, type[AgentError]] = {
+    error.reason: error
+    for error in (Crashed, Hung, OutOfMemory, Cancelled, Rejected, Missing, Unsupported)
+}

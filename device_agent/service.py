@@ -1,0 +1,222 @@
+"""The gRPC servicer: check, call, convert; domain errors become status codes. Decides nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from device_agent.artifacts import ArtifactStore
+from device_agent.edge import (
+    array,
+    events,
+    lease_reply,
+    limits,
+    plan_of,
+    streaming,
+    tensor,
+    unary,
+    until_broken,
+)
+from device_agent.errors import Busy, Quarantined, Rejected
+from device_agent.leases import Leases
+from device_agent.measure import Machine, measure
+from device_agent.runner import RUNTIME_ABI, check_manifest
+from device_agent.values import Job
+from protos import board_pb2 as pb
+from protos import board_pb2_grpc
+from protos.convert import to_message
+from protos.values import Block
+from protos.version import SERVICE_VERSION
+
+CANCEL_WAIT_S = 5.0
+QUARANTINE = "under-voltage: use a 3 A supply and a short cable"
+
+
+class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
+    """The board service over one machine."""
+
+    def __init__(self, machine: Machine, leases: Leases, artifacts: ArtifactStore) -> None:
+        self._machine = machine
+        self._leases = leases
+        self._artifacts = artifacts
+        self._running = threading.Lock()
+        self._current: object | None = None
+
+    @unary
+    def Describe(self, request: Any, context: Any) -> Any:
+        identity, lease = self._machine.identity, self._leases.current()
+        reason = self._quarantined()
+        return pb.DescribeReply(
+            agent_version=importlib.metadata.version("hil-lab"),
+            service_version=SERVICE_VERSION,
+            runtime_abi=RUNTIME_ABI,
+            arch=identity.arch,
+            kind=identity.kind,
+            name=identity.name,
+            fingerprint=dict(identity.fingerprint),
+            capabilities=identity.capabilities,
+            state=self._state(reason),
+            holder=lease.holder if lease else "",
+            lease_remaining_s=self._leases.remaining_s(),
+            reason=reason,
+        )
+
+    @unary
+    def Acquire(self, request: Any, context: Any) -> Any:
+        if reason := self._quarantined():
+            raise Quarantined(f"{self._machine.identity.name} is quarantined: {reason}")
+        before = self._leases.current()
+        lease = self._leases.acquire(request.holder, request.ttl_s, request.nonce)
+        if before is None:
+            self._end_run()  # whatever still runs belongs to a lease that expired
+        return lease_reply(lease.fence, lease.secret, lease.ttl_s)
+
+    @unary
+    def Renew(self, request: Any, context: Any) -> Any:
+        lease = self._leases.renew(request.token.fence, request.token.secret)
+        return lease_reply(lease.fence, lease.secret, lease.ttl_s)
+
+    @unary
+    def Release(self, request: Any, context: Any) -> Any:
+        self._check(request.token)
+        self._end_run()
+        self._leases.release(request.token.fence, request.token.secret)
+        return pb.ReleaseReply()
+
+    @unary
+    def MissingBlobs(self, request: Any, context: Any) -> Any:
+        self._check(request.token)
+        digests = [blob.digest for blob in request.blobs]
+        missing = self._artifacts.blobs.missing(digests)
+        self._artifacts.blobs.pin(digests)
+        return pb.MissingBlobsReply(
+            missing=[pb.MissingBlob(digest=d, have_bytes=n) for d, n in missing.items()]
+        )
+
+    @unary
+    def PutBlob(self, request: Iterator[Any], context: Any) -> Any:
+        first = next(request, None)
+        if first is None:
+            raise Rejected("an upload without a chunk")
+        self._check(first.token)
+
+        def chunks() -> Iterator[bytes]:
+            yield first.data
+            for chunk in until_broken(request):
+                yield chunk.data
+
+        blob = first.blob
+        have = self._artifacts.blobs.put(blob.digest, blob.size_bytes, first.offset_bytes, chunks())
+        return pb.PutBlobReply(have_bytes=have)
+
+    @unary
+    def PutArtifact(self, request: Any, context: Any) -> Any:
+        self._check(request.token)
+        arch = self._machine.identity.arch
+        digest = self._artifacts.put(request.manifest_json, lambda m: check_manifest(m, arch))
+        return pb.PutArtifactReply(digest=digest)
+
+    @unary
+    def Verify(self, request: Any, context: Any) -> Any:
+        with self._run(request, context) as job:
+            return to_message(pb.VerifyReport, self._machine.runner.verify(job))
+
+    @unary
+    def Profile(self, request: Any, context: Any) -> Any:
+        with self._run(request, context, synthetic=request.synthetic_weights) as job:
+            rows = self._machine.runner.profile(job, max(1, request.repeats))
+        return pb.ProfileReply(kernels=[to_message(pb.KernelTiming, row) for row in rows])
+
+    @streaming
+    def Measure(self, request: Any, context: Any) -> Iterator[Any]:
+        plan = plan_of(request.plan)
+
+        def work(emit: Callable[[Any], None]) -> None:
+            def on_phase(phase: str, number: int) -> None:
+                emit(pb.MeasureEvent(progress=pb.Progress(phase=phase, block=number)))
+
+            def on_block(block: Block) -> None:
+                emit(pb.MeasureEvent(block=to_message(pb.Block, block)))
+
+            if energy := measure(self._machine, job, plan, on_phase, on_block):
+                emit(pb.MeasureEvent(energy=to_message(pb.Energy, energy)))
+
+        with self._run(request, context, synthetic=request.synthetic_weights) as job:
+            yield from events(work, self._machine.runner.cancel)
+
+    @streaming
+    def Infer(self, request: Iterator[Any], context: Any) -> Iterator[Any]:
+        first = next(request, None)
+        if first is None:
+            return
+        with self._run(first, context) as job:
+
+            def batches() -> Iterator[np.ndarray]:
+                yield array(first.samples)
+                for item in until_broken(request):
+                    yield array(item.samples)
+
+            for outputs in self._machine.runner.infer(job, batches()):
+                yield pb.InferReply(outputs=tensor(outputs))
+
+    @streaming
+    def Telemetry(self, request: Any, context: Any) -> Iterator[Any]:
+        ended = threading.Event()
+        context.add_callback(ended.set)
+        sent = 0
+        while not ended.is_set():
+            yield to_message(pb.Conditions, self._machine.probes.read())
+            sent += 1
+            if sent == request.count or ended.wait(max(0.05, request.period_s)):
+                return
+
+    @unary
+    def Cancel(self, request: Any, context: Any) -> Any:
+        self._check(request.token)
+        running = self._running.locked()
+        self._machine.runner.cancel()
+        return pb.CancelReply(cancelled=running)
+
+    def _check(self, token: Any) -> None:
+        self._leases.check(token.fence, token.secret)
+
+    def _quarantined(self) -> str:
+        return QUARANTINE if self._machine.probes.read().under_voltage else ""
+
+    def _state(self, quarantine: str) -> int:
+        if quarantine:
+            return int(pb.STATE_QUARANTINED)
+        if self._running.locked():
+            return int(pb.STATE_MEASURING)
+        return int(pb.STATE_LEASED if self._leases.current() else pb.STATE_FREE)
+
+    @contextmanager
+    def _run(self, request: Any, context: Any, *, synthetic: bool = False) -> Iterator[Job]:
+        """Check lease and artifact; one job at a time, and a caller that leaves ends it."""
+        self._check(request.token)
+        manifest = self._artifacts.manifest(request.artifact)
+        self._artifacts.require(manifest, weights=not synthetic)
+        if not self._running.acquire(blocking=False):
+            raise Busy("a measurement is running on the board")
+        run = self._current = object()
+        context.add_callback(lambda: self._end_if_current(run))
+        try:
+            yield Job(manifest, self._artifacts.blobs.folder, synthetic, limits(request))
+        finally:
+            self._current = None
+            self._running.release()
+
+    def _end_if_current(self, run: object) -> None:
+        if self._current is run:
+            self._machine.runner.cancel()
+
+    def _end_run(self) -> None:
+        """Cancel what runs and wait until it is gone."""
+        self._machine.runner.cancel()
+        if self._running.acquire(timeout=CANCEL_WAIT_S):
+            self._running.release()

@@ -1,0 +1,78 @@
+"""Weights from packed bytes to the arrays that kernels take (docs/artifact.md); numpy only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from device_agent.errors import Rejected
+
+Row = Mapping[str, Any]
+
+
+def unpack(row: Row, data: bytes) -> np.ndarray:
+    """Return the array of one row of the weight table; raises Rejected where bytes do not fit."""
+    if row["encoding"] not in _UNPACK:
+        raise Rejected(f"{row['name']}: unknown encoding {row['encoding']!r}: update the agent")
+    try:
+        array = _UNPACK[row["encoding"]](row, data)
+        return np.ascontiguousarray(array.reshape(row["shape"]).astype(row["dtype"], copy=False))
+    except (ValueError, KeyError) as e:
+        raise Rejected(f"{row['name']}: {len(data)} packed bytes do not fit its row: {e}") from e
+
+
+def synthetic(row: Row) -> np.ndarray:
+    """Fill an array of the right shape with harmless values: latency does not depend on them.
+
+    No denormals, infinities or huge values, and wide integers are 0, a safe index.
+    """
+    rng = np.random.default_rng(0)
+    shape, dtype = tuple(row["shape"]), np.dtype(row["dtype"])
+    if dtype.kind == "f":
+        return rng.uniform(0.01, 0.02, shape).astype(dtype)
+    if dtype.itemsize == 1:
+        return rng.integers(0, 128, shape).astype(dtype)
+    return np.zeros(shape, dtype)
+
+
+def _raw(row: Row, data: bytes) -> np.ndarray:
+    return np.frombuffer(data, dtype=row["dtype"])
+
+
+def _int8_tiles(row: Row, data: bytes) -> np.ndarray:
+    n, k = row["n"], row["taps"] * row["channels"]
+    flat = np.frombuffer(data, np.int8).reshape(n, k)
+    n_pad, k_pad = _up(n, row["n_tile"]), _up(k, row["k_tile"])
+    padded = np.pad(flat, ((0, n_pad - n), (0, k_pad - k)))
+    tiles = padded.reshape(n_pad // row["n_tile"], row["n_tile"], k_pad // row["k_tile"], -1)
+    return tiles.transpose(0, 2, 1, 3)
+
+
+def _bit_planes(row: Row, data: bytes) -> np.ndarray:
+    n, taps, channels, bits = (row[key] for key in ("n", "taps", "channels", "bits"))
+    count, step = n * taps * channels, 8 * row["k_bytes"]
+    packed = np.frombuffer(data, np.uint8).reshape(bits, math.ceil(count / 8))
+    planes = np.unpackbits(packed, axis=1, count=count, bitorder="little")
+    c_pad, n_pad = _up(channels, 8), _up(n, row["n_tile"])
+    planes = planes.reshape(bits, n, taps, channels)
+    planes = np.pad(planes, ((0, 0), (0, 0), (0, 0), (0, c_pad - channels)))
+    k_pad = _up(taps * c_pad, step)
+    planes = planes.reshape(bits, n, taps * c_pad)
+    planes = np.pad(planes, ((0, 0), (0, n_pad - n), (0, k_pad - taps * c_pad)))
+    packed = np.packbits(planes, axis=2, bitorder="little")
+    tiles = packed.reshape(bits, n_pad // row["n_tile"], row["n_tile"], k_pad // step, -1)
+    return tiles.transpose(1, 0, 3, 2, 4)
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+_UNPACK: dict[str, Callable[[Row, bytes], np.ndarray]] = {
+    "raw": _raw,
+    "int8_tiles": _int8_tiles,
+    "bit_planes": _bit_planes,
+}

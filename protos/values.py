@@ -1,0 +1,122 @@
+"""The contract's values as plain dataclasses, field for field as in board.proto; no I/O.
+
+Host and agent share them, so that messages stay at the edge of both (protos/convert.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UNDER_VOLTAGE, FREQUENCY_CAPPED, THROTTLED, SOFT_LIMIT = 1, 2, 4, 8
+
+
+@dataclass(frozen=True, slots=True)
+class TimingPlan:
+    """How to measure."""
+
+    number: int
+    mode: str
+    warmup_runs: int
+    warmup_s: float
+    warmup_cap_s: float
+    settle_ratio: float
+    runs: int
+    seconds: float
+    cap_s: float
+    half_width_ratio: float
+    blocks: int
+    gate_wait_s: float
+    gate_temperature_c: float
+    idle_s: float
+
+    def __post_init__(self) -> None:
+        if self.runs < 1 or self.blocks < 1:
+            raise ValueError(f"a plan needs at least 1 run and 1 block, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The state of the board at one instant; None where it cannot be known."""
+
+    at_ns: int
+    temperature_c: float | None = None
+    clock_mhz: float | None = None
+    throttle_bits: int | None = None
+    load_ratio: float | None = None
+    free_memory_bytes: int | None = None
+    governor: str = ""
+
+    @property
+    def under_voltage(self) -> bool:
+        """Whether the supply is too low right now."""
+        return bool((self.throttle_bits or 0) & UNDER_VOLTAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """One hardware event over the sampling window; `value` is scaled where it was multiplexed."""
+
+    name: str
+    value: int
+    enabled_ns: int
+    running_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The samples of one process, one per inference, in order."""
+
+    samples_ns: tuple[int, ...]
+    warmup_runs: int
+    settled: bool
+    start: Conditions | None = None
+    end: Conditions | None = None
+    counters: tuple[Counter, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Joules and seconds of the sampling windows."""
+
+    active_j: float
+    active_s: float
+    inferences: int
+    readings: int
+    meter: str
+    idle_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCheck:
+    """Differences of one quantized layer in the forced run; `largest` are absolute."""
+
+    layer: str
+    quantize_elements: int = 0
+    quantize_mismatches: int = 0
+    quantize_ties: int = 0
+    quantize_largest: int = 0
+    accumulate_elements: int = 0
+    accumulate_mismatches: int = 0
+    accumulate_largest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What the golden input showed."""
+
+    layers: tuple[LayerCheck, ...]
+    output_largest: float
+    output_range: float
+    forced_output_largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTiming:
+    """The samples of one row of the manifest's kernel table, one per repeat."""
+
+    index: int
+    call: str
+    layer: str
+    kind: str
+    samples_ns: tuple[int, ...]
