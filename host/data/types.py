@@ -116,7 +116,7 @@ class Data:
         count = len(chosen)
         order = torch.randperm(count, generator=generator) if generator else torch.arange(count)
         images, labels = torch.from_numpy(chosen.images), torch.from_numpy(chosen.labels)
-        for index in torch.split(order, batch_size):  # type: ignore[no-untyped-call]
+        for index in torch.split(order, batch_size):
             batch = images[index]
             if augment and generator:
                 batch = self.augmentation(batch, generator)
