@@ -1,0 +1,171 @@
+"""From a compressed network and its policy to an artifact directory; the one entry of the lowering."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from host.artifact import FORMAT, RUNTIME_ABI, Artifact
+from host.canonical import digest
+from host.lower.fuse import fuse
+from host.lower.golden import golden_arrays
+from host.lower.importer import import_module
+from host.lower.kernels.kernel import symbol
+from host.lower.link import ENTRY, link
+from host.lower.objects import ObjectCache, write_atomically
+from host.lower.plan import Call, Plan
+from host.lower.program import Program
+from host.lower.select import select
+from host.lower.targets import Target
+from host.lower.weights import PackedWeight, pack
+from host.policy import Policy
+
+# Bumped when the graph or the calling convention of a library changes.
+LIBRARY_VERSION = 1
+
+
+@dataclass
+class Builder:
+    """Builds artifacts for one network; keeps what policies share: traces, kernels, libraries."""
+
+    model: str
+    input_shape: tuple[int, int, int]
+    target: Target
+    threads: int = 1
+    cache: ObjectCache = field(default_factory=ObjectCache)
+    _programs: dict[str, Program] = field(default_factory=dict)
+
+    def plan(self, network: nn.Module, policy: Policy) -> Plan:
+        """Return the plan of a compressed network; the trace is shared by all of equal widths."""
+        widths = digest([[p.layer, p.keep] for p in policy.layers])
+        if widths not in self._programs:
+            self._programs[widths] = fuse(import_module(network, self.input_shape))
+        return select(self._programs[widths], policy, self.target)
+
+    def build(
+        self,
+        network: nn.Module,
+        policy: Policy,
+        out: Path,
+        *,
+        sample: np.ndarray | None = None,
+    ) -> Artifact:
+        """Write the artifact of a compressed network.
+
+        `sample` [1, C, H, W] float32 becomes the golden input; without it the artifact serves
+        latency alone and holds no weights.
+        """
+        plan = self.plan(network, policy)
+        library = self.library(plan)
+        packed = [pack(weight, network) for weight in plan.weights]
+        blobs: dict[str, bytes] = {w.row["digest"]: w.data for w in packed}
+        golden = None
+        if sample is not None:
+            data = _npz(golden_arrays(network, policy, sample))
+            golden = {"digest": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            blobs[golden["digest"]] = data
+        manifest = self._manifest(plan, policy, library, packed, golden)
+        if sample is None:
+            blobs = {}
+        return _write(out, manifest, blobs, library)
+
+    def library(self, plan: Plan) -> Path:
+        """Return the linked library of a plan, from the cache where an equal one was linked."""
+        calls = [
+            [symbol(c.kernel, self.target), [asdict(a) for a in c.arguments], c.out]
+            for c in plan.calls
+        ]
+        ends = [plan.input_shape, asdict(plan.output), [[w.shape, w.dtype] for w in plan.weights]]
+        name = digest([LIBRARY_VERSION, self.target.name, calls, ends])
+        path = self.cache.root / "libraries" / self.target.name / name[:2] / f"{name}.so"
+        if not path.exists():
+            objects = self.cache.objects((c.kernel for c in plan.calls), self.target)
+            with tempfile.TemporaryDirectory() as scratch:
+                write_atomically(
+                    path, lambda p: link(plan, self.target, objects.values(), p, Path(scratch))
+                )
+        return path
+
+    def _manifest(
+        self,
+        plan: Plan,
+        policy: Policy,
+        library: Path,
+        packed: Sequence[PackedWeight],
+        golden: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        data = library.read_bytes()
+        names = [w.name for w in plan.weights]
+        return {
+            "format": FORMAT,
+            "target": self.target.name,
+            "arch": self.target.arch,
+            "abi": RUNTIME_ABI,
+            "model": self.model,
+            "policy": policy.digest(),
+            "structure": policy.structure_digest(),
+            "threads": self.threads,
+            "library": {"digest": hashlib.sha256(data).hexdigest(), "bytes": len(data)},
+            "entry": ENTRY,
+            "inputs": [{"name": "x", "shape": list(plan.input_shape), "dtype": "float32"}],
+            "outputs": [{"name": "logits", "shape": list(plan.output.shape), "dtype": "float32"}],
+            "kernels": [self._row(call, policy, names) for call in plan.calls],
+            "weights": [w.row for w in packed],
+            "golden": dict(golden) if golden else None,
+        }
+
+    def _row(self, call: Call, policy: Policy, names: list[str]) -> dict[str, Any]:
+        form = next((p for p in policy.layers if p.layer == call.layer), None)
+        row = {
+            "call": symbol(call.kernel, self.target),
+            "layer": call.layer,
+            "kind": call.kernel.kind,
+            **asdict(call.kernel.cost()),
+            "weight_bits": form.weight_bits if form else 32,
+            "act_bits": form.act_bits if form else 32,
+            "check": call.check,
+            "shape": {"out": list(call.kernel.out_shape)},
+        }
+        if call.quantizer:
+            row["quantizer"] = {"input": names.index(call.quantizer)}
+        return row
+
+
+def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _write(
+    out: Path, manifest: Mapping[str, Any], blobs: Mapping[str, bytes], library: Path
+) -> Artifact:
+    folder = out / "blobs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in blobs.items():
+        if not (folder / name).exists():
+            write_atomically(folder / name, lambda p, d=data: _put(p, d))
+    target = folder / manifest["library"]["digest"]
+    if not target.exists():
+        write_atomically(target, lambda p: _copy(library, p))
+    text = json.dumps(manifest, indent=1)
+    write_atomically(out / "manifest.json", lambda p: _put(p, text.encode()))
+    return Artifact(out, manifest)
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _copy(source: Path, path: Path) -> None:
+    shutil.copyfile(source, path)

@@ -1,0 +1,109 @@
+"""Pointwise chains, copies into another layout and concatenation: one output element per input."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import te, tirx
+
+from host.lower.kernels import pointwise, schedule
+from host.lower.kernels.kernel import Accessor, Cost, logical
+from host.lower.program import Shape, Step
+from host.lower.targets import Target
+from host.lower.views import physical
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """post(operand 0, other operands), stored in `order`; with no steps, a copy."""
+
+    shape: Shape
+    order: tuple[int, ...]
+    operands: tuple[Accessor, ...]
+    post: tuple[Step, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return "elementwise" if self.post else "layout"
+
+    @property
+    def out_shape(self) -> Shape:
+        return physical(self.shape, self.order)
+
+    @property
+    def out_dtype(self) -> str:
+        return "float32"
+
+    def prim_func(self, target: Target) -> tirx.PrimFunc:
+        tensors = [a.placeholder(f"x{i}") for i, a in enumerate(self.operands)]
+
+        def element(*stored: Any) -> Any:
+            index = logical(stored, self.order)
+            read = lambda k: self.operands[k].read(tensors[k], index)  # noqa: E731
+            return pointwise.apply(read(0), self.post, read)
+
+        out = te.compute(self.out_shape, element, name="out")
+        s = schedule.create([*tensors, out])
+        schedule.rows(s, s.get_sblock("out"), target.fp32_lanes)
+        return schedule.finish(s)
+
+    def cost(self) -> Cost:
+        elements = math.prod(self.shape)
+        read = sum(min(a.elements, elements) for a in self.operands)
+        return Cost(
+            ops=elements * max(1, pointwise.ops(self.post)),
+            bytes_read=4 * read,
+            bytes_written=4 * elements,
+        )
+
+
+@dataclass(frozen=True)
+class Concatenate:
+    """Operands one after the other along logical axis `dim`."""
+
+    shape: Shape
+    order: tuple[int, ...]
+    dim: int
+    extents: tuple[int, ...]
+    operands: tuple[Accessor, ...]
+
+    @property
+    def kind(self) -> str:
+        return "layout"
+
+    @property
+    def out_shape(self) -> Shape:
+        return physical(self.shape, self.order)
+
+    @property
+    def out_dtype(self) -> str:
+        return "float32"
+
+    def prim_func(self, target: Target) -> tirx.PrimFunc:
+        tensors = [a.placeholder(f"x{i}") for i, a in enumerate(self.operands)]
+
+        def element(*stored: Any) -> Any:
+            index = logical(stored, self.order)
+            value: Any = None
+            start = sum(self.extents)
+            for k in reversed(range(len(self.operands))):
+                start -= self.extents[k]
+                own = [i - start if d == self.dim else i for d, i in enumerate(index)]
+                here = self.operands[k].read(tensors[k], own)
+                inside = index[self.dim] >= start
+                value = here if value is None else tirx.if_then_else(inside, value, here)
+            return value
+
+        return self._scheduled(tensors, element, target)
+
+    def _scheduled(self, tensors: list[te.Tensor], element: Any, target: Target) -> tirx.PrimFunc:
+        ordered = te.compute(self.out_shape, element, name="out")
+        s = schedule.create([*tensors, ordered])
+        schedule.rows(s, s.get_sblock("out"), target.fp32_lanes)
+        return schedule.finish(s)
+
+    def cost(self) -> Cost:
+        elements = math.prod(self.shape)
+        return Cost(ops=elements, bytes_read=4 * elements, bytes_written=4 * elements)

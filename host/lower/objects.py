@@ -1,0 +1,70 @@
+"""Compiled kernels on disk, by configuration: a kernel seen once is never compiled again."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tvm
+
+from host.errors import BuildError, StoreError
+from host.lower.kernels.kernel import KERNELS_VERSION, Kernel, symbol
+from host.lower.targets import Target
+
+
+def default_cache() -> Path:
+    """Return where compiled objects are kept: HIL_CACHE, or the user's cache folder."""
+    base = os.environ.get("HIL_CACHE")
+    if base:
+        return Path(base)
+    xdg = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(xdg) / "hil-lab"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file, then move it into place; processes may race."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            temporary = Path(folder) / path.name
+            write(temporary)
+            os.replace(temporary, path)
+    except OSError as e:
+        raise StoreError(f"cannot write {path}: {e.strerror}; free some space or set HIL_CACHE") from e
+
+
+@dataclass
+class ObjectCache:
+    """Object files under `root`, one folder per schedule version and target."""
+
+    root: Path = field(default_factory=default_cache)
+    compiled: int = 0
+
+    def objects(self, kernels: Iterable[Kernel], target: Target) -> dict[str, Path]:
+        """Return the object file of every kernel by symbol, compiling what was never seen."""
+        return {symbol(kernel, target): self.object(kernel, target) for kernel in kernels}
+
+    def object(self, kernel: Kernel, target: Target) -> Path:
+        """Return one kernel's object file."""
+        name = symbol(kernel, target)
+        path = self.root / "objects" / f"v{KERNELS_VERSION}-tvm{tvm.__version__}" / target.name
+        path = path / name[-2:] / f"{name}.o"
+        if not path.exists():
+            write_atomically(path, lambda p: compile_object(kernel, target, name, p))
+            self.compiled += 1
+        return path
+
+
+def compile_object(kernel: Kernel, target: Target, name: str, path: Path) -> None:
+    """Compile one kernel to an object file that exports it under `name`."""
+    function = kernel.prim_func(target).with_attr("global_symbol", name)
+    try:
+        executable = tvm.compile(
+            tvm.IRModule({name: function}), target=tvm.target.Target(target.tvm())
+        )
+        executable.mod.write_to_file(str(path), "o")
+    except (tvm.error.TVMError, RuntimeError, ValueError, TypeError) as e:
+        raise BuildError(f"kernel {name} does not compile for {target.name}: {e}") from e

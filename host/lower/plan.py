@@ -1,0 +1,54 @@
+"""The plan of a program: which kernels run in which order on which tensors and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from host.lower.kernels.kernel import Kernel
+from host.lower.program import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A tensor or weight, seen by a call with this shape (the same elements in the same order)."""
+
+    name: str
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One kernel call; `check` and `quantizer` tell `Verify` what to compare (docs/artifact.md)."""
+
+    kernel: Kernel
+    arguments: tuple[Argument, ...]
+    out: str
+    layer: str = ""
+    check: str = ""
+    quantizer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor that is filled from the compressed network: `role` says how (host.lower.weights)."""
+
+    name: str
+    role: str
+    path: str
+    layer: str
+    shape: Shape
+    dtype: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Calls in order, the weights that they read, and the tensors at both ends."""
+
+    calls: tuple[Call, ...]
+    weights: tuple[Weight, ...]
+    input: str
+    input_shape: Shape
+    output: Argument

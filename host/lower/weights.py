@@ -1,0 +1,190 @@
+"""Filling a plan's weights from a compressed network: folded, laid out, packed at their real width."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from host.lower.kernels.quantize import INT8_OFFSET
+from host.lower.plan import Weight
+from host.policy import INT8_BITS
+
+
+class QuantizedLayer(Protocol):
+    """What the lowering reads of a quantized layer (host.compress.quantize)."""
+
+    bias: torch.Tensor | None
+    act_scale: float
+    act_inverse: float
+    act_zero: int
+
+    def weight_codes(self) -> torch.Tensor: ...
+    def weight_scale(self) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """One weight as it travels: its manifest row and its bytes."""
+
+    row: dict[str, Any]
+    data: bytes
+
+
+def pack(weight: Weight, network: nn.Module) -> PackedWeight:
+    """Return a weight of a plan, filled from the network's present values."""
+    encoding, data, params = _ROLES[weight.role](weight, network)
+    row = {
+        "name": weight.name,
+        "layer": weight.layer,
+        "digest": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "dtype": weight.dtype,
+        "shape": list(weight.shape),
+        "encoding": encoding,
+        **params,
+    }
+    return PackedWeight(row, data)
+
+
+Packed = tuple[str, bytes, dict[str, Any]]
+
+
+def _raw(values: np.ndarray, weight: Weight) -> Packed:
+    return "raw", np.ascontiguousarray(values.reshape(weight.shape), weight.dtype).tobytes(), {}
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return cast(np.ndarray, tensor.detach().cpu().numpy())
+
+
+def _tensor(network: nn.Module, path: str) -> torch.Tensor:
+    owner, _, name = path.rpartition(".")
+    return cast(torch.Tensor, getattr(network.get_submodule(owner), name))
+
+
+def norm_terms(network: nn.Module, path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return a batch norm as y = x * scale + shift, per channel."""
+    norm = cast(nn.BatchNorm2d, network.get_submodule(path))
+    mean, var = (_array(cast(torch.Tensor, t)) for t in (norm.running_mean, norm.running_var))
+    gain = _array(norm.weight) if norm.weight is not None else np.ones_like(mean)
+    shift = _array(norm.bias) if norm.bias is not None else np.zeros_like(mean)
+    scale = gain / np.sqrt(var.astype(np.float64) + norm.eps)
+    return scale, shift - mean * scale
+
+
+def _folded(weight: Weight, network: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights [O, I, KH, KW] and bias [O] in float64, the batch norm folded in."""
+    layer = cast(nn.Conv2d, network.get_submodule(weight.path))
+    values = _array(layer.weight).astype(np.float64)
+    values = values.reshape(*values.shape, *([1] * (4 - values.ndim)))
+    bias = _array(layer.bias).astype(np.float64) if layer.bias is not None else np.zeros(len(values))
+    if norm := weight.params.get("norm"):
+        scale, shift = norm_terms(network, norm)
+        values, bias = values * scale[:, None, None, None], bias * scale + shift
+    return values, bias
+
+
+def _conv_weight(weight: Weight, network: nn.Module) -> Packed:
+    values, _ = _folded(weight, network)
+    tile = weight.params["tile"]
+    blocks = math.ceil(len(values) / tile)
+    full = np.zeros((blocks * tile, *values.shape[1:]))
+    full[: len(values)] = values
+    tiled = full.reshape(blocks, tile, *values.shape[1:]).transpose(0, 3, 4, 2, 1)
+    return _raw(tiled, weight)
+
+
+def _grouped_weight(weight: Weight, network: nn.Module) -> Packed:
+    values, _ = _folded(weight, network)
+    return _raw(values.transpose(2, 3, 1, 0), weight)
+
+
+def _conv_bias(weight: Weight, network: nn.Module) -> Packed:
+    return _raw(_folded(weight, network)[1], weight)
+
+
+def _quantized(weight: Weight, network: nn.Module) -> QuantizedLayer:
+    return cast(QuantizedLayer, network.get_submodule(weight.path))
+
+
+def _codes(weight: Weight, network: nn.Module) -> np.ndarray:
+    """Return integer weights as [n, taps, channels]."""
+    codes = _array(_quantized(weight, network).weight_codes()).astype(np.int64)
+    codes = codes.reshape(*codes.shape[:2], -1)
+    return cast(np.ndarray, codes.transpose(0, 2, 1))
+
+
+def _int8_weight(weight: Weight, network: nn.Module) -> Packed:
+    codes = _codes(weight, network)
+    n, taps, channels = codes.shape
+    params = {"n": n, "taps": taps, "channels": channels, **weight.params}
+    return "int8_tiles", codes.astype(np.int8).tobytes(), params
+
+
+def _bit_weight(weight: Weight, network: nn.Module) -> Packed:
+    codes = _codes(weight, network)
+    n, taps, channels = codes.shape
+    bits = weight.params["bits"]
+    if bits == 1:
+        codes = (codes + 1) // 2
+    planes = [(codes >> bit) & 1 for bit in range(bits)]
+    packed = [np.packbits(p.astype(np.uint8).ravel(), bitorder="little").tobytes() for p in planes]
+    params = {"n": n, "taps": taps, "channels": channels, **weight.params}
+    return "bit_planes", b"".join(packed), params
+
+
+def correction(layer: QuantizedLayer, bits: int) -> np.ndarray:
+    """Return what the kernel's accumulators lack: the zero point times each channel's weights."""
+    sums = _array(layer.weight_codes()).astype(np.int64)
+    totals = sums.reshape(len(sums), -1).sum(axis=1)
+    offset = INT8_OFFSET if bits == INT8_BITS else 0
+    return cast(np.ndarray, (offset - int(layer.act_zero)) * totals)
+
+
+def _correction(weight: Weight, network: nn.Module) -> Packed:
+    return _raw(correction(_quantized(weight, network), weight.params["bits"]), weight)
+
+
+def _scale(weight: Weight, network: nn.Module) -> Packed:
+    layer = _quantized(weight, network)
+    scale = _array(layer.weight_scale()).astype(np.float64).ravel() * float(layer.act_scale)
+    if norm := weight.params.get("norm"):
+        scale = scale * norm_terms(network, norm)[0]
+    return _raw(scale, weight)
+
+
+def _bias(weight: Weight, network: nn.Module) -> Packed:
+    layer = _quantized(weight, network)
+    bias = _array(layer.bias) if layer.bias is not None else np.zeros(weight.shape)
+    if norm := weight.params.get("norm"):
+        scale, shift = norm_terms(network, norm)
+        bias = bias * scale + shift
+    return _raw(bias, weight)
+
+
+def _quantizer(weight: Weight, network: nn.Module) -> Packed:
+    layer = _quantized(weight, network)
+    return _raw(np.array([float(layer.act_inverse), float(layer.act_zero)]), weight)
+
+
+_ROLES: dict[str, Callable[[Weight, nn.Module], Packed]] = {
+    "param": lambda weight, network: _raw(_array(_tensor(network, weight.path)), weight),
+    "norm_scale": lambda weight, network: _raw(norm_terms(network, weight.path)[0], weight),
+    "norm_shift": lambda weight, network: _raw(norm_terms(network, weight.path)[1], weight),
+    "conv_weight": _conv_weight,
+    "conv_bias": _conv_bias,
+    "grouped_weight": _grouped_weight,
+    "int8_weight": _int8_weight,
+    "bit_weight": _bit_weight,
+    "correction": _correction,
+    "scale": _scale,
+    "bias": _bias,
+    "quantizer": _quantizer,
+}
