@@ -87,20 +87,18 @@ class Concatenate:
         def element(*stored: Any) -> Any:
             index = logical(stored, self.order)
             value: Any = None
-            start = sum(self.extents)
+            end = sum(self.extents)
             for k in reversed(range(len(self.operands))):
-                start -= self.extents[k]
+                start = end - self.extents[k]
                 own = [i - start if d == self.dim else i for d, i in enumerate(index)]
                 here = self.operands[k].read(tensors[k], own)
-                inside = index[self.dim] >= start
-                value = here if value is None else tirx.if_then_else(inside, value, here)
+                before = index[self.dim] < end
+                value = here if value is None else tirx.if_then_else(before, here, value)
+                end = start
             return value
 
-        return self._scheduled(tensors, element, target)
-
-    def _scheduled(self, tensors: list[te.Tensor], element: Any, target: Target) -> tirx.PrimFunc:
-        ordered = te.compute(self.out_shape, element, name="out")
-        s = schedule.create([*tensors, ordered])
+        out = te.compute(self.out_shape, element, name="out")
+        s = schedule.create([*tensors, out])
         schedule.rows(s, s.get_sblock("out"), target.fp32_lanes)
         return schedule.finish(s)
 

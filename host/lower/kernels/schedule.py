@@ -51,7 +51,7 @@ def reduction(schedule: s_tir.Schedule, block: Any, axes: int, lanes: int) -> No
     chunk = next((c for c in (4 * lanes, 2 * lanes, lanes) if width % c == 0), 0)
     if chunk:
         rest, inner = schedule.split(spatial[-1], [None, chunk])
-        schedule.reorder(*spatial[:-1], rest, *reduce, inner)
+        schedule.reorder(rest, *reduce, inner)
         schedule.vectorize(inner)
     init = schedule.decompose_reduction(block, reduce[0])
     if chunk:
