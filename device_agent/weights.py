@@ -11,6 +11,8 @@ import numpy as np
 from device_agent.errors import Rejected
 
 Row = Mapping[str, Any]
+# What compiled kernels assume of every tensor (TVM's kAllocAlignment).
+ALIGNMENT_BYTES = 64
 
 
 def unpack(row: Row, data: bytes) -> np.ndarray:
@@ -19,9 +21,18 @@ def unpack(row: Row, data: bytes) -> np.ndarray:
         raise Rejected(f"{row['name']}: unknown encoding {row['encoding']!r}: update the agent")
     try:
         array = _UNPACK[row["encoding"]](row, data)
-        return np.ascontiguousarray(array.reshape(row["shape"]).astype(row["dtype"], copy=False))
+        return aligned(array.reshape(row["shape"]).astype(row["dtype"], copy=False))
     except (ValueError, KeyError) as e:
         raise Rejected(f"{row['name']}: {len(data)} packed bytes do not fit its row: {e}") from e
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """Return a writable, contiguous copy at an address that vector loads may assume."""
+    room = np.empty(array.nbytes + ALIGNMENT_BYTES, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT_BYTES
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def synthetic(row: Row) -> np.ndarray:
@@ -32,10 +43,10 @@ def synthetic(row: Row) -> np.ndarray:
     rng = np.random.default_rng(0)
     shape, dtype = tuple(row["shape"]), np.dtype(row["dtype"])
     if dtype.kind == "f":
-        return rng.uniform(0.01, 0.02, shape).astype(dtype)
+        return aligned(rng.uniform(0.01, 0.02, shape).astype(dtype))
     if dtype.itemsize == 1:
-        return rng.integers(0, 128, shape).astype(dtype)
-    return np.zeros(shape, dtype)
+        return aligned(rng.integers(0, 128, shape).astype(dtype))
+    return aligned(np.zeros(shape, dtype))
 
 
 def _raw(row: Row, data: bytes) -> np.ndarray:
