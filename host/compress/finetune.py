@@ -1,0 +1,196 @@
+"""Train a network, quantized layers through their integers; never looks at test images."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from host.data import Data, Split, SplitName
+from host.errors import CallerError
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How to train; the defaults are Galen's final fine-tuning.
+
+    `steps` overrides `epochs`; `warmup` is the share of steps over which the rate rises linearly.
+    """
+
+    epochs: int = 30
+    steps: int | None = None
+    batch_size: int = 256
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.0
+    augment: bool = True
+    keep_best: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2:
+            raise CallerError(f"batch_size must be at least 2, got {self.batch_size}")
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the learning rate of a step."""
+        rising = self.warmup * steps
+        if step < rising:
+            return self.lr * (step + 1) / (rising + 1)
+        if self.schedule == "constant":
+            return self.lr
+        share = (step - rising) / max(steps - rising, 1)
+        return self.lr * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where training is; `validation` is an epoch's accuracy, where it is measured."""
+
+    step: int
+    steps: int
+    loss: float
+    validation: float | None = None
+
+
+def finetune(
+    module: nn.Module,
+    data: Data,
+    training: Training,
+    *,
+    generator: torch.Generator,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> float | None:
+    """Train in place; with `keep_best` end at the best epoch and return its validation accuracy."""
+    per_epoch = len(data.train) // min(training.batch_size, len(data.train))
+    steps = training.epochs * per_epoch if training.steps is None else training.steps
+    best: tuple[float, dict[str, Tensor]] | None = None
+    with _training(module, generator):
+        optimizer = _optimizer(module, training)
+        batches = _endless(data, training, generator)
+        for step in range(steps):
+            loss = _step(module, optimizer, training.rate(step, steps), *next(batches))
+            validation = None
+            if training.keep_best and ((step + 1) % per_epoch == 0 or step + 1 == steps):
+                validation = ratio(accuracy(module, "validation", data))
+                if best is None or validation >= best[0]:
+                    best = validation, copy.deepcopy(module.state_dict())
+            if on_progress:
+                on_progress(Progress(step + 1, steps, loss, validation))
+    if best is None:
+        return None
+    module.load_state_dict(best[1])
+    return best[0]
+
+
+def accuracy(
+    module: nn.Module,
+    split: SplitName | Split,
+    data: Data,
+    *,
+    limit: int | None = None,
+    batch_size: int = 256,
+) -> tuple[int, int]:
+    """Return how many images of a split are classified correctly, and how many there are."""
+    chosen = data.split(split) if isinstance(split, str) else split
+    chosen = chosen.take(slice(limit))
+    correct = 0
+    with evaluating(module), torch.inference_mode():
+        for x, labels in data.batches(chosen, batch_size):
+            correct += int((module(x).argmax(1) == labels).sum())
+    return correct, len(chosen)
+
+
+def ratio(counts: tuple[int, int]) -> float:
+    """Return (correct, total) as a fraction."""
+    return counts[0] / counts[1]
+
+
+def reestimate_batch_norm(module: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace the running statistics of all batch norms by those of these batches."""
+    with batch_statistics(module), torch.no_grad():
+        for batch in batches:
+            module(batch)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and back."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+@contextmanager
+def batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Let batch norms use, and average, the statistics of what runs through; the rest evaluates."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    with evaluating(module):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over batches
+            norm.train()
+        try:
+            yield
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+
+
+@contextmanager
+def _training(module: nn.Module, generator: torch.Generator) -> Iterator[None]:
+    """Training mode; dropout, which knows only torch's global generator, is seeded from ours."""
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        module.train()
+        try:
+            yield
+        finally:
+            module.eval()
+
+
+def _optimizer(module: nn.Module, training: Training) -> torch.optim.Optimizer:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    decay = training.weight_decay
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, training.lr, weight_decay=decay)
+    return torch.optim.SGD(
+        parameters, training.lr, momentum=training.momentum, weight_decay=decay, nesterov=False
+    )
+
+
+def _endless(
+    data: Data, training: Training, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield full batches for ever; the short last one of an epoch is left out."""
+    size = min(training.batch_size, len(data.train))
+    while True:
+        for x, y in data.batches("train", size, generator=generator, augment=training.augment):
+            if len(y) == size:
+                yield x, y
+
+
+def _step(
+    module: nn.Module, optimizer: torch.optim.Optimizer, rate: float, x: Tensor, y: Tensor
+) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss = F.cross_entropy(module(x), y)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return float(loss.detach())

@@ -1,0 +1,202 @@
+"""Layers that compute with integer codes; never choose their bits.
+
+Weights are symmetric per output channel, activations asymmetric per tensor with a calibrated
+range. Training and evaluation run the same arithmetic, which is the compiled program's: integer
+codes, an exact integer sum, one multiplication per output. The master weights stay Parameters and
+get their gradients straight through the rounding.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from host.compress.ranges import TINY, best_range, thinned, weight_codes, weight_scales
+
+EXACT_FLOAT32 = 2**24  # integers up to here are exact in float32, and so are sums that stay below
+_NIBBLE = 16
+
+
+class _StraightThrough(torch.autograd.Function):
+    """The value of `code` with the gradient of `value`."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, code: Tensor) -> Tensor:
+        """Return the code."""
+        return code.view_as(code)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Hand the gradient to the value unchanged."""
+        return gradients[0], None
+
+
+class QuantLayer(nn.Module):
+    """What quantized convolutions and linear layers share.
+
+    Buffers: `clip_ratio` (out,), `act_low` <= 0 <= `act_high` (scalars); all else derives from
+    them, from the bits and from the master weights.
+    """
+
+    weight: Tensor
+    weight_bits: int
+    act_bits: int
+    clip_ratio: Tensor
+    act_low: Tensor
+    act_high: Tensor
+    _seen: list[Tensor] | None
+
+    def _setup(self, source: nn.Conv2d | nn.Linear, weight_bits: int, act_bits: int) -> Self:
+        self.weight = source.weight
+        self.register_parameter("bias", cast("nn.Parameter | None", source.bias))
+        self.weight_bits, self.act_bits = weight_bits, act_bits
+        self.register_buffer("clip_ratio", torch.ones(len(source.weight)))
+        self.register_buffer("act_low", torch.tensor(0.0))
+        self.register_buffer("act_high", torch.tensor(1.0))
+        self._seen = None
+        return self.train(source.training)
+
+    @property
+    def act_levels(self) -> int:
+        """The largest input code, n = 2^bits - 1."""
+        return (1 << self.act_bits) - 1
+
+    @property
+    def act_scale(self) -> float:
+        """The step between input codes, a float32."""
+        return float(((self.act_high - self.act_low) / self.act_levels).clamp_min(TINY))
+
+    @property
+    def act_inverse(self) -> float:
+        """One over the step, a float32."""
+        return float(1.0 / torch.tensor(self.act_scale))
+
+    @property
+    def act_zero(self) -> int:
+        """The input code that means zero."""
+        return round(float(-self.act_low / torch.tensor(self.act_scale)))
+
+    def weight_scale(self) -> Tensor:
+        """Return the step between weight codes of each output channel: (out,) float32."""
+        return weight_scales(self.weight, self.weight_bits, self.clip_ratio)
+
+    def weight_codes(self) -> Tensor:
+        """Return the integer weights, shaped as the weights: int8."""
+        with torch.no_grad():
+            codes = weight_codes(self.weight, self.weight_bits, self.weight_scale())
+        return codes.to(torch.int8)
+
+    def input_codes(self, x: Tensor) -> Tensor:
+        """Return the codes 0..n of an input: uint8."""
+        with torch.no_grad():
+            return (self._centred(x * self.act_inverse) + self.act_zero).to(torch.uint8)
+
+    def accumulate(self, x: Tensor) -> Tensor:
+        """Return the exact sums of (code - zero) x weight code of an input: int32."""
+        centred = self.input_codes(x).double() - self.act_zero
+        return self._linear(centred, self.weight_codes().double()).to(torch.int32)
+
+    def observe(self, x: Tensor) -> None:
+        """Fit the range to this input and to those seen since calibration began."""
+        assert self._seen is not None
+        # The extremes ride along in the thinned sample, so one list carries all.
+        self._seen.append(torch.cat([thinned(x), x.detach().aminmax().min[None], x.max()[None]]))
+        samples = torch.cat(self._seen)
+        low, high = best_range(samples, float(samples.min()), float(samples.max()), self.act_bits)
+        self.act_low.fill_(low)
+        self.act_high.fill_(high)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute as the integer program does, in floats that hold integers."""
+        if self._seen is not None:
+            self.observe(x)
+        with torch.no_grad():
+            scale = self.weight_scale()
+            codes = weight_codes(self.weight, self.weight_bits, scale)
+        weight = codes
+        scaled = x * self.act_inverse
+        centred = self._centred(scaled)
+        if torch.is_grad_enabled():
+            per_channel = scale.view(-1, *[1] * (codes.ndim - 1))
+            weight = _straight_through(self.weight / per_channel, codes)
+            low, high = -self.act_zero - 0.5, self.act_levels - self.act_zero + 0.5
+            centred = _straight_through(scaled.clamp(low, high), centred)
+        sums = self._sums(centred, weight, codes)
+        return self._affine(sums, scale * self.act_scale)
+
+    def _centred(self, scaled: Tensor) -> Tensor:
+        zero = self.act_zero
+        return torch.round(scaled.detach()).clamp_(-zero, self.act_levels - zero)
+
+    def _sums(self, centred: Tensor, weight: Tensor, codes: Tensor) -> Tensor:
+        """Sum exactly in evaluation, where float32 alone might round: by halves, or in float64."""
+        largest = float(codes.abs().flatten(1).sum(1).max())
+        if self.training or self.act_levels * largest < EXACT_FLOAT32:
+            return self._linear(centred, weight)
+        if _NIBBLE * largest < EXACT_FLOAT32:
+            upper = torch.floor(centred / _NIBBLE)
+            lower = self._linear(centred - _NIBBLE * upper, weight)
+            return self._linear(upper, weight) * _NIBBLE + lower  # rounds once, as int to float
+        return self._linear(centred.double(), weight.double()).float()
+
+    @abstractmethod
+    def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Apply the layer without its bias."""
+
+    @abstractmethod
+    def _affine(self, sums: Tensor, scale: Tensor) -> Tensor:
+        """Multiply each output channel by its scale and add the bias."""
+
+
+class QuantConv2d(QuantLayer, nn.Conv2d):
+    """A convolution over integer codes."""
+
+    @classmethod
+    def replacing(cls, conv: nn.Conv2d, weight_bits: int, act_bits: int) -> QuantConv2d:
+        """Return a quantized layer that takes over a convolution's parameters."""
+        made = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            conv.padding,  # type: ignore[arg-type]
+            conv.dilation,  # type: ignore[arg-type]
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
+            device="meta",  # initialises nothing and draws nothing
+        )
+        return made._setup(conv, weight_bits, act_bits)
+
+    def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def _affine(self, sums: Tensor, scale: Tensor) -> Tensor:
+        out = sums * scale.view(-1, 1, 1)
+        return out if self.bias is None else out + self.bias.view(-1, 1, 1)
+
+
+class QuantLinear(QuantLayer, nn.Linear):
+    """A linear layer over integer codes."""
+
+    @classmethod
+    def replacing(cls, linear: nn.Linear, weight_bits: int, act_bits: int) -> QuantLinear:
+        """Return a quantized layer that takes over a linear layer's parameters."""
+        made = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        return made._setup(linear, weight_bits, act_bits)
+
+    def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(x, weight)
+
+    def _affine(self, sums: Tensor, scale: Tensor) -> Tensor:
+        out = sums * scale
+        return out if self.bias is None else out + self.bias
+
+
+def _straight_through(value: Tensor, code: Tensor) -> Tensor:
+    out: Tensor = _StraightThrough.apply(value, code)  # type: ignore[no-untyped-call]
+    return out
