@@ -33,6 +33,7 @@ class Machine:
     tuned: Callable[[], AbstractContextManager[tuple[str, ...]]] = untouched
     sleep: Callable[[float], None] = time.sleep
     clock_s: Callable[[], float] = time.monotonic
+    also_runs: frozenset[str] = frozenset()  # machines beside its own whose artifacts it takes
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,7 +42,7 @@ class Runner(Protocol):
         ...
 
 
-def check_manifest(manifest: Mapping[str, Any], arch: str) -> None:
+def check_manifest(manifest: Mapping[str, Any], machines: Sequence[str]) -> None:
     """Raise where this agent cannot run such an artifact."""
     if manifest.get("format") != MANIFEST_FORMAT:
         raise WrongVersion(
@@ -54,8 +54,8 @@ def check_manifest(manifest: Mapping[str, Any], arch: str) -> None:
             f"the artifact was built for runtime ABI {manifest.get('abi')}, the agent has "
             f"{RUNTIME_ABI}: update the agent (hil-lab provision --update)"
         )
-    if manifest.get("arch") != arch:
+    if manifest.get("arch") not in machines:
         raise Rejected(
-            f"the artifact is for {manifest.get('arch')}, this board is {arch}: "
+            f"the artifact is for {manifest.get('arch')}, this board is {machines[0]}: "
             "build it for the board's target"
         )

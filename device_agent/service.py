@@ -117,8 +117,8 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
     @unary
     def PutArtifact(self, request: Any, context: Any) -> Any:
         self._check(request.token)
-        arch = self._machine.identity.arch
-        digest = self._artifacts.put(request.manifest_json, lambda m: check_manifest(m, arch))
+        machines = (self._machine.identity.arch, *self._machine.also_runs)
+        digest = self._artifacts.put(request.manifest_json, lambda m: check_manifest(m, machines))
         return pb.PutArtifactReply(digest=digest)
 
     @unary

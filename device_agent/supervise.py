@@ -24,7 +24,8 @@ from device_agent.errors import RUN_FAILURES, Cancelled, Crashed, Hung, OutOfMem
 from device_agent.frames import Frame, read_frame, write_frame
 from device_agent.runner import OnPhase
 from device_agent.values import Job
-from protos.values import Block, Counter, KernelTiming, LayerCheck, TimingPlan, VerifyReport
+from protos.convert import from_json
+from protos.values import Block, KernelTiming, TimingPlan, VerifyReport
 
 POLL_S = 0.02
 STDERR_TAIL_BYTES = 400
@@ -53,24 +54,18 @@ class ProcessRunner:
         with self._started(job, "block", plan=asdict(plan), counters=self._counters) as child:
             while (frame := child.receive()).kind == "phase":
                 on_phase(frame.header["phase"])
-        values = _result(frame)
-        values["counters"] = tuple(Counter(**c) for c in values["counters"])
-        return Block(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return from_json(Block, _result(frame))
 
     def verify(self, job: Job) -> VerifyReport:
         """Run the golden input freely and forced."""
         with self._started(job, "verify") as child:
-            values = _result(child.receive())
-        layers = tuple(LayerCheck(**layer) for layer in values.pop("layers"))
-        return VerifyReport(layers=layers, **values)
+            return from_json(VerifyReport, _result(child.receive()))
 
     def profile(self, job: Job, repeats: int) -> tuple[KernelTiming, ...]:
         """Time every row of the kernel table."""
         with self._started(job, "profile", repeats=repeats) as child:
             rows = _result(child.receive())["kernels"]
-        return tuple(
-            KernelTiming(**{**row, "samples_ns": tuple(row["samples_ns"])}) for row in rows
-        )
+        return tuple(from_json(KernelTiming, row) for row in rows)
 
     def infer(self, job: Job, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Run batches and yield outputs."""

@@ -83,7 +83,7 @@ def half_width_ratio(samples: Sequence[int]) -> float:
 def _next_check(have: int, elapsed_s: float, plan: TimingPlan) -> int:
     """Return the sample count to stop at next: the end of the plan's seconds, or 10 % more."""
     if 0 < elapsed_s < plan.seconds:
-        return have + max(1, math.ceil(have * (plan.seconds / elapsed_s - 1) / 2))
+        return have + max(1, int(have * (plan.seconds / elapsed_s - 1) / 2))
     return have + max(1, have // 10)
 
 

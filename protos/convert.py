@@ -1,10 +1,10 @@
-"""Dataclasses to messages and back, by field name; knows no message by name."""
+"""Dataclasses to messages or JSON and back, by field name; knows no message by name."""
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -39,6 +39,21 @@ def from_message(kind: type[T], message: Any) -> T:
     hints = typing.get_type_hints(kind)
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: _read(hints[name], message, name) for name in names})
+
+
+def from_json(kind: type[T], data: Mapping[str, Any]) -> T:
+    """Return a dataclass of class `kind` from the JSON form that dataclasses.asdict has."""
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _parsed(hints[name], content) for name, content in data.items()})
+
+
+def _parsed(hint: Any, content: Any) -> Any:
+    arguments = typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        return None if content is None else _parsed(arguments[0], content)
+    if typing.get_origin(hint) is tuple:
+        return tuple(_parsed(arguments[0], item) for item in content)
+    return from_json(hint, content) if hasattr(hint, "__dataclass_fields__") else content
 
 
 def _extend(repeated: Any, items: Sequence[Any]) -> None:

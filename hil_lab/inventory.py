@@ -1,0 +1,155 @@
+"""Boards by name: a TOML inventory and two that need none; opens a client, never measures.
+
+```toml
+[boards.pi4-01]
+kind = "rpi4"
+address = "192.0.2.14:7010"
+tags = ["rack1"]
+```
+Built in: `local`, this machine, and `sim:rpi4[?seed=1&clock_mhz=1500&fault=hang]`. the real agent in this process, on a free loopback port.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from device_agent.local import local_machine
+from device_agent.measure import Machine
+from device_agent.server import ServerOptions, make_server
+from hil_lab.simboard.board import CLOCKS_MHZ, KIND, SimSettings, sim_machine
+from hil_lab.simboard.faults import FAULTS, interceptors
+from host.boards.client import BoardClient
+from host.errors import CallerError, RecipeError
+from host.registry import did_you_mean
+
+LOCAL = "local"
+STOP_GRACE_S = 0.5
+DEFAULT_INVENTORY = Path("boards.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class BoardEntry:
+    """One board of the inventory."""
+
+    name: str
+    kind: str
+    address: str
+    tags: tuple[str, ...] = ()
+
+
+def read_inventory(path: Path) -> dict[str, BoardEntry]:
+    """Read an inventory; raises RecipeError that names the wrong key."""
+    try:
+        tables = tomllib.loads(path.read_text())
+    except FileNotFoundError as e:
+        raise RecipeError(f"{path}: no such inventory") from e
+    except tomllib.TOMLDecodeError as e:
+        raise RecipeError(f"{path}: {e}") from e
+    _refuse_unknown(tables, {"boards"}, str(path))
+    boards = tables.get("boards", {})
+    return {name: _entry(name, table, f"{path}: boards.{name}") for name, table in boards.items()}
+
+
+def select(inventory: Mapping[str, BoardEntry], selector: str) -> list[BoardEntry]:
+    """Return the boards of a name, of `tag=NAME` or of `kind=NAME`; an empty choice is an error."""
+    key, equals, value = selector.partition("=")
+    if not equals and selector in inventory:
+        return [inventory[selector]]
+    found = [
+        entry
+        for entry in inventory.values()
+        if (key == "tag" and value in entry.tags) or (key == "kind" and value == entry.kind)
+    ]
+    if not found:
+        names = [*inventory, LOCAL, KIND]
+        raise CallerError(f'no board "{selector}"{did_you_mean(selector, names)}')
+    return found
+
+
+@contextmanager
+def open_board(
+    name: str, inventory: Mapping[str, BoardEntry] | None = None
+) -> Iterator[BoardClient]:
+    """Yield the client of a board by name; built-in ones are started and stopped here."""
+    if machine := _built_in(name):
+        with served(machine, _fault(name)) as client:
+            yield client
+        return
+    if inventory is None:
+        inventory = read_inventory(DEFAULT_INVENTORY) if DEFAULT_INVENTORY.exists() else {}
+    entries = select(inventory, name)
+    if len(entries) > 1:
+        raise CallerError(f'"{name}" is {len(entries)} boards, name one or use a pool')
+    with BoardClient(entries[0].address) as client:
+        yield client
+
+
+@contextmanager
+def served(
+    machine: Machine, fault: str | None = None, state_dir: Path | None = None
+) -> Iterator[BoardClient]:
+    """Yield a client of a machine that the real agent serves on loopback in this process."""
+    with tempfile.TemporaryDirectory(prefix="hil-board-") as scratch:
+        options = ServerOptions(interceptors=interceptors(fault))
+        server, port = make_server(machine, state_dir or Path(scratch), options)
+        server.start()
+        try:
+            with BoardClient(f"127.0.0.1:{port}") as client:
+                yield client
+        finally:
+            server.stop(STOP_GRACE_S).wait()
+
+
+def sim_settings(name: str) -> SimSettings:
+    """Read `sim:rpi4?seed=1&fault=hang`; raises CallerError for what it does not know."""
+    _, _, query = name.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    _refuse_unknown(options, {f.name for f in fields(SimSettings)}, name)
+    fault = options.get("fault")
+    if fault and fault not in FAULTS:
+        raise CallerError(f'{name}: unknown fault "{fault}"{did_you_mean(fault, FAULTS)}')
+    try:
+        seed = int(options.get("seed", 0))
+        clock_mhz = int(options.get("clock_mhz", CLOCKS_MHZ[-1]))
+    except ValueError as e:
+        raise CallerError(f"{name}: seed and clock_mhz are integers") from e
+    if clock_mhz not in CLOCKS_MHZ:
+        raise CallerError(f"{name}: clock_mhz is one of {', '.join(map(str, CLOCKS_MHZ))}")
+    return SimSettings(seed, clock_mhz, fault or None)
+
+
+def _built_in(name: str) -> Machine | None:
+    if name == LOCAL:
+        return local_machine(LOCAL)
+    if name.partition("?")[0] == KIND:
+        return sim_machine(name, sim_settings(name))
+    if name.startswith("sim:"):
+        raise CallerError(f'no simulated board "{name}"{did_you_mean(name, [KIND])}')
+    return None
+
+
+def _fault(name: str) -> str | None:
+    return sim_settings(name).fault if name.startswith(KIND) else None
+
+
+def _entry(name: str, table: Any, where: str) -> BoardEntry:
+    if not isinstance(table, dict):
+        raise RecipeError(f"{where}: must be a table with kind and address")
+    _refuse_unknown(table, {"kind", "address", "tags"}, where)
+    for key in ("kind", "address"):
+        if not isinstance(table.get(key), str):
+            raise RecipeError(f"{where}.{key}: must be given, as a string")
+    return BoardEntry(name, table["kind"], table["address"], tuple(table.get("tags", ())))
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise RecipeError(f'{where}: unknown key "{key}"{did_you_mean(key, known)}')

@@ -1,0 +1,195 @@
+"""The simulated Raspberry Pi 4: a runner and probes to put under the real agent server.
+
+Latency comes from the kernel table in virtual time; outputs come from really running the program,
+in a child process, where this machine can. It never pretends to have computed an output.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from device_agent.errors import Unsupported
+from device_agent.measure import Machine
+from device_agent.runner import OnPhase, Runner
+from device_agent.supervise import ProcessRunner
+from device_agent.timing import take_block
+from device_agent.values import Identity, Job
+from hil_lab.simboard import cost
+from hil_lab.simboard.faults import HOT_AMBIENT_C, run_fault
+from hil_lab.simboard.noise import factors
+from hil_lab.simboard.power import CORES, SimMeter
+from hil_lab.simboard.thermal import AMBIENT_C, Physics
+from host.canonical import canonical_json
+from protos.values import Block, Conditions, Counter, KernelTiming, TimingPlan, VerifyReport
+
+KIND = "sim:rpi4"
+ARCH = "aarch64"
+CLOCKS_MHZ = (1500, 1800)  # fact: before and since board revision 1.4 with arm_boost
+FREE_MEMORY_BYTES = 3 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class SimSettings:
+    """What may be chosen: the noise's seed, the clock, and one fault."""
+
+    seed: int = 0
+    clock_mhz: int = 1800
+    fault: str | None = None
+
+
+class SimProbes:
+    """The conditions of the simulated board."""
+
+    def __init__(self, physics: Physics) -> None:
+        self._physics = physics
+
+    def read(self) -> Conditions:
+        """Return the conditions at this virtual instant."""
+        physics = self._physics
+        return Conditions(
+            at_ns=physics.now_ns,
+            temperature_c=round(physics.temperature_c, 1),
+            clock_mhz=round(physics.clock_mhz(), 1),
+            throttle_bits=physics.present_bits() | physics.sticky_bits,
+            load_ratio=0.0,
+            free_memory_bytes=FREE_MEMORY_BYTES,
+            governor="performance",
+        )
+
+
+class SimRunner:
+    """A Runner whose time is the cost model's and whose outputs are `numbers`'."""
+
+    def __init__(self, settings: SimSettings, physics: Physics, numbers: Runner | None) -> None:
+        self._settings = settings
+        self._physics = physics
+        self._native = ProcessRunner(counters=())
+        self._foreign = numbers
+        self._blocks = 0
+        self.busy_cores = 0.0
+
+    @contextmanager
+    def measuring(self) -> Iterator[tuple[str, ...]]:
+        """Begin a measurement on a rested board, so that its numbers depend on nothing before."""
+        self._physics.rest()
+        self._blocks = 0
+        yield ()
+
+    def block(self, job: Job, plan: TimingPlan, on_phase: OnPhase) -> Block:
+        """Take one block of samples in virtual time."""
+        run_fault(self._settings.fault, job.limits, self._physics)
+        self._blocks += 1
+        key = (canonical_json(_fields(plan)), self._blocks)
+        costs = cost.program_costs(job.manifest, self._settings.clock_mhz * 1e6)
+        noise = self._noise(job, *key)
+        nominal_ns = sum(c.seconds for c in costs) * 1e9
+        physics, full_mhz = self._physics, float(self._settings.clock_mhz)
+        cores = self.busy_cores = float(min(job.manifest.get("threads", 1), CORES))
+
+        def invoke() -> None:
+            slowdown = full_mhz / physics.clock_mhz()
+            physics.advance(int(nominal_ns * next(noise) * slowdown), cores)
+
+        try:
+            block = take_block(invoke, plan, physics.clock_ns, on_phase)
+        finally:
+            self.busy_cores = 0.0
+        return replace(block, counters=_counters(costs, block))
+
+    def verify(self, job: Job) -> VerifyReport:
+        """Run the golden input for real."""
+        run_fault(self._settings.fault, job.limits, self._physics)
+        return self._numbers(job).verify(job)
+
+    def infer(self, job: Job, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Run samples for real."""
+        run_fault(self._settings.fault, job.limits, self._physics)
+        yield from self._numbers(job).infer(job, batches)
+
+    def profile(self, job: Job, repeats: int) -> tuple[KernelTiming, ...]:
+        """Return the model's time of every kernel, with noise."""
+        run_fault(self._settings.fault, job.limits, self._physics)
+        costs = cost.program_costs(job.manifest, self._settings.clock_mhz * 1e6)
+        noise = self._noise(job, "profile")
+        return tuple(
+            KernelTiming(
+                index=index,
+                call=row["call"],
+                layer=row["layer"],
+                kind=row["kind"],
+                samples_ns=tuple(int(c.seconds * 1e9 * next(noise)) for _ in range(repeats)),
+            )
+            for index, (row, c) in enumerate(zip(job.manifest["kernels"], costs, strict=True))
+        )
+
+    def cancel(self) -> None:
+        """End a real run; a simulated one is over before anybody could cancel it."""
+        self._native.cancel()
+        if self._foreign:
+            self._foreign.cancel()
+
+    def _noise(self, job: Job, *key: object) -> Iterator[float]:
+        return factors(self._settings.seed, job.manifest["structure"], *key)
+
+    def _numbers(self, job: Job) -> Runner:
+        arch = job.manifest["arch"]
+        if arch == platform.machine():
+            return self._native
+        if self._foreign:
+            return self._foreign
+        raise Unsupported(
+            f"the numbers of an {arch} artifact need qemu-{arch} on this machine: install "
+            "qemu-user-static and set HIL_ARM64_ROOT to an arm64 root with Python and the agent"
+        )
+
+
+def sim_machine(
+    name: str, settings: SimSettings | None = None, numbers: Runner | None = None
+) -> Machine:
+    """Return a simulated board; `numbers` runs artifacts of its architecture under emulation."""
+    settings = settings or SimSettings()
+    ambient_c = HOT_AMBIENT_C if settings.fault == "throttle" else AMBIENT_C
+    physics = Physics(float(settings.clock_mhz), ambient_c)
+    runner = SimRunner(settings, physics, numbers)
+    return Machine(
+        identity=_identity(name, settings),
+        runner=runner,
+        probes=SimProbes(physics),
+        meter=SimMeter(physics.clock_s, lambda: runner.busy_cores),
+        tuned=runner.measuring,
+        sleep=physics.sleep,
+        clock_s=physics.clock_s,
+        also_runs=frozenset({platform.machine()}),
+    )
+
+
+def _identity(name: str, settings: SimSettings) -> Identity:
+    fingerprint = {
+        "kind": KIND,
+        "arch": ARCH,
+        "clock_mhz": str(settings.clock_mhz),
+        "model_version": str(cost.MODEL_VERSION),
+        "seed": str(settings.seed),
+    }
+    if settings.fault:
+        fingerprint["fault"] = settings.fault
+    capabilities = ("verify", "infer", "profile", "energy", "counters")
+    return Identity(name, KIND, ARCH, fingerprint, capabilities)
+
+
+def _counters(costs: tuple[cost.Cost, ...], block: Block) -> tuple[Counter, ...]:
+    """Bus and cache events as the model has them; the cycle count follows from time."""
+    window_ns, runs = sum(block.samples_ns), len(block.samples_ns)
+    refills = sum(c.dram_bytes for c in costs) // cost.LINE_BYTES * runs
+    values = {"l2d_refill": refills, "bus_access": refills}
+    return tuple(Counter(name, value, window_ns, window_ns) for name, value in values.items())
+
+
+def _fields(plan: TimingPlan) -> dict[str, Any]:
+    return {name: getattr(plan, name) for name in plan.__dataclass_fields__}

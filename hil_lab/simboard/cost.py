@@ -1,0 +1,115 @@
+"""How long a Cortex-A72 takes for each row of an artifact's kernel table; a model, never a clock.
+
+docs/simboard.md explains the model. Every constant says where it comes from: "mca" is a static
+estimate of the inner loop by llvm-mca, "fact" a data sheet or a published benchmark, and "guess"
+a value that no source here states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MODEL_VERSION = 1  # part of the simulated board's fingerprint
+
+L1D_BYTES = 32 << 10  # fact: 32 KiB per core
+L2_BYTES = 1 << 20  # fact: 1 MiB shared by the four cores
+LINE_BYTES = 64  # fact
+DRAM_BYTES_PER_S = 4.8e9  # fact: the lower STREAM figure of a Raspberry Pi 4
+L1_BYTES_PER_CYCLE = 16.0  # guess: one 128-bit load per cycle
+L2_BYTES_PER_CYCLE = 8.0  # guess: half of L1, streaming
+CALL_OVERHEAD_S = 2e-6  # guess: the graph's call and its argument checks; 1 us on a workstation
+THREAD_EFFICIENCY = 0.85  # guess: what each further core adds
+MAX_THREADS = 4  # fact: cores
+
+# Multiply-accumulates per cycle of one core.
+MACS_PER_CYCLE = {
+    "conv_fp32": 3.9,  # mca: 3.86 to 3.99 of 4.0
+    "dense_fp32": 3.9,  # as a convolution; in practice its weights' traffic decides
+    "depthwise_fp32": 1.2,  # guess: a third of dense; measured boards show a fifth (2.0 of 9.8)
+    "matmul_fp32": 2.5,  # guess: operands are not packed
+    "int8_gemm": 7.9,  # mca: 7.98
+}
+# Bit-serial: cycles per MAC = flush + per_plane_pair x weight bits x activation bits; fitted
+# through mca's A1W1 (62 MAC/cycle) and A3W3 (9.45), gives 20.1 at A2W2 (mca: 15.8 to 21.3).
+BIT_FLUSH_CYCLES = 0.0049
+BIT_PAIR_CYCLES = 0.0112
+
+# Element operations per cycle of one core: 4 float lanes and one vector operation per cycle at
+# best; bytes have 16 lanes. All guesses below these bounds.
+OPS_PER_CYCLE = {
+    "quantize": 4.0,
+    "im2col": 8.0,
+    "bit_pack": 8.0,
+    "epilogue": 4.0,
+    "elementwise": 4.0,
+    "pool": 3.0,
+    "softmax": 2.0,
+    "layer_norm": 2.0,
+    "layout": 2.0,
+}
+DEFAULT_OPS_PER_CYCLE = 4.0
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One kernel call: seconds of arithmetic, of memory traffic, and bytes from DRAM."""
+
+    compute_s: float
+    memory_s: float
+    dram_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """The slower of the two, which overlap, and the call itself."""
+        return max(self.compute_s, self.memory_s) + CALL_OVERHEAD_S
+
+
+def program_costs(manifest: Mapping[str, Any], clock_hz: float) -> tuple[Cost, ...]:
+    """Return the cost of every row of the kernel table at this clock."""
+    rows = manifest["kernels"]
+    resident = footprint_bytes(rows) <= L2_BYTES
+    return tuple(_cost(row, clock_hz, manifest.get("threads", 1), resident) for row in rows)
+
+
+def footprint_bytes(rows: list[Row]) -> int:
+    """Bytes that one inference touches: all weights and the largest pair of activations."""
+    weights = sum(int(row["weight_bytes"]) for row in rows)
+    return weights + max((_activations(row) for row in rows), default=0)
+
+
+def compute_cycles(row: Row) -> float:
+    """Cycles of one core for the arithmetic of a row."""
+    kind = row["kind"]
+    macs = int(row["macs"])
+    cycles = int(row["ops"]) / OPS_PER_CYCLE.get(kind, DEFAULT_OPS_PER_CYCLE)
+    if kind == "bit_gemm":
+        pairs = int(row["weight_bits"]) * int(row["act_bits"])
+        return cycles + macs * (BIT_FLUSH_CYCLES + BIT_PAIR_CYCLES * pairs)
+    return cycles + macs / MACS_PER_CYCLE.get(kind, 1.0)
+
+
+def _cost(row: Row, clock_hz: float, threads: int, resident: bool) -> Cost:
+    cores = 1 + THREAD_EFFICIENCY * (min(threads, MAX_THREADS) - 1)
+    activations, weights = _activations(row), row["weight_bytes"]
+    working_set = activations + weights
+    if working_set <= L1D_BYTES:
+        near, far = activations, 0
+        cache_s = near / (L1_BYTES_PER_CYCLE * clock_hz)
+    else:
+        far = max(0, activations - L2_BYTES)
+        cache_s = (activations - far) / (L2_BYTES_PER_CYCLE * clock_hz)
+    # Weights were last read one inference ago: they are still near only if everything fits.
+    if resident:
+        cache_s += weights / (L2_BYTES_PER_CYCLE * clock_hz)
+    else:
+        far += weights
+    memory_s = cache_s / cores + far / DRAM_BYTES_PER_S
+    return Cost(compute_cycles(row) / (clock_hz * cores), memory_s, far)
+
+
+def _activations(row: Row) -> int:
+    return int(row["bytes_read"]) + int(row["bytes_written"])

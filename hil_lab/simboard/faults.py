@@ -1,0 +1,90 @@
+"""Faults on request: of the program, of the board, of the wire; each one named, none random."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args
+
+import grpc
+
+from device_agent.errors import Crashed, Hung, OutOfMemory
+from device_agent.values import Limits
+from hil_lab.simboard.thermal import Physics
+
+Fault = Literal[
+    "crash", "hang", "memory", "throttle", "brown-out", "slow-network", "corrupt-upload"
+]
+FAULTS: tuple[str, ...] = get_args(Fault)
+HOT_AMBIENT_C = 64.0  # a closed box in the sun: idle at the throttling temperature
+SLOW_CALL_S = 0.2
+_PUT_BLOB = "/hil.v1.Board/PutBlob"
+
+
+def run_fault(fault: str | None, limits: Limits, physics: Physics) -> None:
+    """Fail the way a program would; virtual time passes where real time would."""
+    if fault == "crash":
+        raise Crashed("the program died: SIGSEGV")
+    if fault == "memory":
+        raise OutOfMemory(f"the program took more than {limits.memory_bytes >> 20} MiB")
+    if fault == "hang":
+        physics.sleep(limits.deadline_s)
+        raise Hung(f"no answer in {limits.deadline_s:g} s: the program hangs")
+    if fault == "brown-out":
+        physics.under_voltage = True
+
+
+class SlowNetwork(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Delays every call by a fixed time."""
+
+    def __init__(
+        self, delay_s: float = SLOW_CALL_S, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._delay_s = delay_s
+        self._sleep = sleep
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """Wait, then go on."""
+        self._sleep(self._delay_s)
+        return continuation(details)
+
+
+class CorruptUpload(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Flips a bit of the first uploads' first chunk."""
+
+    def __init__(self, uploads: int = 1) -> None:
+        self._left = uploads
+        self._lock = threading.Lock()
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """Replace the upload's handler by one that damages what it gets."""
+        handler = continuation(details)
+        if details.method != _PUT_BLOB or not self._take():
+            return handler
+
+        def damaged(requests: Iterator[Any], context: Any) -> Any:
+            return handler.stream_unary(_damaged(requests), context)
+
+        return grpc.stream_unary_rpc_method_handler(
+            damaged, handler.request_deserializer, handler.response_serializer
+        )
+
+    def _take(self) -> bool:
+        with self._lock:
+            self._left -= 1
+            return self._left >= 0
+
+
+def _damaged(requests: Iterator[Any]) -> Iterator[Any]:
+    for number, chunk in enumerate(requests):
+        if number == 0 and chunk.data:
+            chunk.data = bytes([chunk.data[0] ^ 1]) + chunk.data[1:]
+        yield chunk
+
+
+def interceptors(fault: str | None) -> tuple[grpc.ServerInterceptor, ...]:
+    """Return what a server needs for a fault of the wire."""
+    if fault == "slow-network":
+        return (SlowNetwork(),)
+    return (CorruptUpload(),) if fault == "corrupt-upload" else ()

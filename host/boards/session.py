@@ -1,0 +1,243 @@
+"""What a leased board does for us: upload, verify, measure, profile, infer; part of the client."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from host.artifact import Artifact, BlobRef
+from host.boards.protocol import MeasureProtocol, flags, judge
+from host.boards.types import (
+    Block,
+    BoardInfo,
+    Energy,
+    KernelTiming,
+    Lease,
+    Measurement,
+    Progress,
+    VerifyReport,
+)
+from host.boards.wire import CorruptUpload, mapped, retried
+from host.canonical import canonical_json
+from host.errors import BoardUnreachable, HilError, LeaseLost, MeasurementFailed
+from protos import board_pb2 as pb
+from protos.convert import from_message, to_message
+
+CHUNK_BYTES = 1 << 20
+UPLOAD_ATTEMPTS = 3
+CALL_DEADLINE_S = 20.0
+LOAD_MARGIN_S = 60.0
+PROFILE_REPEATS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """When a program on the board counts as hung (seconds in one phase) or as out of memory."""
+
+    deadline_s: float = 120.0
+    memory_bytes: int = 2 << 30
+
+
+class BoardSession:
+    """A live lease with its heartbeat; one call at a time."""
+
+    def __init__(self, stub: Any, info: BoardInfo, lease: Lease, limits: RunLimits) -> None:
+        self.info = info
+        self._limits = limits
+        self._stub = stub
+        self._token = pb.LeaseToken(fence=lease.fence, secret=lease.secret)
+        self._lost: LeaseLost | None = None
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, args=(lease.ttl_s / 3,), daemon=True)
+        self._heart.start()
+
+    def upload(self, artifact: Artifact, *, weights: bool = True) -> None:
+        """Send what the board lacks, resuming interrupted blobs, and register the artifact."""
+        blobs = list(artifact.blobs(weights=weights))
+        for attempt in range(1, UPLOAD_ATTEMPTS + 1):
+            try:
+                for ref, offset in self._missing(blobs):
+                    self._put_blob(artifact, ref, offset)
+                break
+            except (BoardUnreachable, CorruptUpload):
+                if attempt == UPLOAD_ATTEMPTS:
+                    raise
+        manifest = canonical_json(artifact.manifest).encode()
+        self._call("PutArtifact", manifest_json=manifest)
+
+    def verify(self, artifact: Artifact) -> VerifyReport:
+        """Run the artifact's golden input on the board and return exact differences."""
+        self.upload(artifact)
+        request = pb.VerifyRequest(**self._run_fields(artifact))
+        with self._running():
+            reply = self._stub.Verify(request, timeout=self._run_timeout_s)
+        return from_message(VerifyReport, reply)
+
+    def measure(
+        self,
+        artifact: Artifact,
+        protocol: MeasureProtocol,
+        *,
+        synthetic_weights: bool = False,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Measurement:
+        """Measure an artifact; synthetic weights never travel, and latency does not need them."""
+        self.upload(artifact, weights=not synthetic_weights)
+        request = pb.MeasureRequest(
+            plan=to_message(pb.TimingPlan, protocol),
+            synthetic_weights=synthetic_weights,
+            **self._run_fields(artifact),
+        )
+        blocks: list[Block] = []
+        energy: Energy | None = None
+        with self._running():
+            for event in self._stub.Measure(request, timeout=self._measure_timeout_s(protocol)):
+                kind = event.WhichOneof("event")
+                if kind == "block":
+                    blocks.append(from_message(Block, event.block))
+                elif kind == "energy":
+                    energy = from_message(Energy, event.energy)
+                elif on_progress:
+                    on_progress(Progress(event.progress.phase, event.progress.block))
+        return self._measurement(artifact, protocol, tuple(blocks), energy)
+
+    def profile(
+        self, artifact: Artifact, repeats: int = PROFILE_REPEATS, *, synthetic_weights: bool = False
+    ) -> tuple[KernelTiming, ...]:
+        """Time every kernel call of an artifact."""
+        self.upload(artifact, weights=not synthetic_weights)
+        request = pb.ProfileRequest(
+            repeats=repeats, synthetic_weights=synthetic_weights, **self._run_fields(artifact)
+        )
+        with self._running():
+            reply = self._stub.Profile(request, timeout=self._run_timeout_s)
+        return tuple(from_message(KernelTiming, row) for row in reply.kernels)
+
+    def infer(self, artifact: Artifact, samples: np.ndarray) -> np.ndarray:
+        """Run the compiled program on samples (n, ...) and return its outputs (n, classes)."""
+        self.upload(artifact)
+        requests = self._infer_requests(artifact, samples)
+        outputs = []
+        with self._running():
+            for reply in self._stub.Infer(requests):
+                tensor = reply.outputs
+                outputs.append(np.frombuffer(tensor.data, tensor.dtype).reshape(tensor.shape))
+        return np.concatenate(outputs)
+
+    def cancel(self) -> bool:
+        """End what runs on the board, from another thread; return whether anything did."""
+        return bool(self._call("Cancel").cancelled)
+
+    def close(self) -> None:
+        """Stop the heartbeat and give the board back; a board that is gone frees itself."""
+        self._ended.set()
+        self._heart.join()
+        try:
+            self._call("Release")
+        except (LeaseLost, BoardUnreachable):
+            return
+
+    def _infer_requests(self, artifact: Artifact, samples: np.ndarray) -> Iterator[Any]:
+        batch = int(artifact.manifest["inputs"][0]["shape"][0])
+        per_chunk = max(1, CHUNK_BYTES // max(1, samples[:batch].nbytes)) * batch
+        for start in range(0, len(samples), per_chunk):
+            part = np.ascontiguousarray(samples[start : start + per_chunk])
+            tensor = pb.Tensor(dtype=part.dtype.name, shape=part.shape, data=part.tobytes())
+            yield pb.InferRequest(
+                token=self._token,
+                artifact=artifact.digest,
+                deadline_s=self._limits.deadline_s,
+                samples=tensor,
+            )
+
+    def _missing(self, blobs: list[BlobRef]) -> list[tuple[BlobRef, int]]:
+        wanted = [pb.Blob(digest=ref.digest, size_bytes=ref.size_bytes) for ref in blobs]
+        reply = self._call("MissingBlobs", blobs=wanted)
+        have = {m.digest: m.have_bytes for m in reply.missing}
+        return [(ref, have[ref.digest]) for ref in blobs if ref.digest in have]
+
+    def _put_blob(self, artifact: Artifact, ref: BlobRef, offset: int) -> None:
+        data = artifact.read_blob(ref.digest)
+
+        def chunks() -> Iterator[Any]:
+            blob = pb.Blob(digest=ref.digest, size_bytes=len(data))
+            yield pb.BlobChunk(
+                token=self._token,
+                blob=blob,
+                offset_bytes=offset,
+                data=data[offset : offset + CHUNK_BYTES],
+            )
+            for start in range(offset + CHUNK_BYTES, len(data), CHUNK_BYTES):
+                yield pb.BlobChunk(data=data[start : start + CHUNK_BYTES])
+
+        with self._running():
+            self._stub.PutBlob(chunks(), timeout=CALL_DEADLINE_S + len(data) / CHUNK_BYTES)
+
+    def _measurement(
+        self,
+        artifact: Artifact,
+        protocol: MeasureProtocol,
+        blocks: tuple[Block, ...],
+        energy: Energy | None,
+    ) -> Measurement:
+        if not blocks:
+            raise MeasurementFailed(f"{self.info.name}: no samples came back", "crash")
+        verdict, reasons = judge(protocol, blocks)
+        return Measurement(
+            artifact=artifact.digest,
+            structure=artifact.manifest["structure"],
+            board=self.info.name,
+            fingerprint=self.info.fingerprint,
+            protocol=protocol,
+            blocks=blocks,
+            verdict=verdict,
+            reasons=reasons,
+            flags=flags(blocks),
+            energy=energy,
+        )
+
+    @property
+    def _run_timeout_s(self) -> float:
+        return self._limits.deadline_s + LOAD_MARGIN_S
+
+    def _measure_timeout_s(self, plan: MeasureProtocol) -> float:
+        """Longer than the board needs for its own deadlines: it knows better what went wrong."""
+        phases_s = plan.gate_wait_s + plan.warmup_cap_s + plan.cap_s
+        return plan.idle_s + plan.blocks * (phases_s + self._run_timeout_s)
+
+    def _run_fields(self, artifact: Artifact) -> dict[str, Any]:
+        return {
+            "token": self._token,
+            "artifact": artifact.digest,
+            "deadline_s": self._limits.deadline_s,
+            "memory_limit_bytes": self._limits.memory_bytes,
+        }
+
+    def _running(self) -> Any:
+        if self._lost:
+            raise self._lost
+        return mapped(self.info.name)
+
+    def _call(self, name: str, **fields: Any) -> Any:
+        """Make a short idempotent call with our token."""
+        if self._lost:
+            raise self._lost
+        request = getattr(pb, f"{name}Request")(token=self._token, **fields)
+        method = getattr(self._stub, name)
+        return retried(
+            lambda left_s: method(request, timeout=left_s), self.info.name, CALL_DEADLINE_S
+        )
+
+    def _beat(self, period_s: float) -> None:
+        while not self._ended.wait(period_s):
+            try:
+                self._call("Renew")
+            except LeaseLost as e:
+                self._lost = e
+                return
+            except HilError:
+                continue

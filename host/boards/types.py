@@ -1,0 +1,133 @@
+"""The values that boards answer with; statistics are derived, never stored alone; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from host.boards.protocol import MeasureProtocol, Verdict
+from host.canonical import digest
+from host.stats import Interval, median_interval
+from protos.convert import from_json
+from protos.values import (
+    Block,
+    Conditions,
+    Counter,
+    Energy,
+    KernelTiming,
+    LayerCheck,
+    VerifyReport,
+)
+
+__all__ = [
+    "Block",
+    "BoardInfo",
+    "Conditions",
+    "Counter",
+    "Energy",
+    "KernelTiming",
+    "LayerCheck",
+    "Lease",
+    "Measurement",
+    "Progress",
+    "VerifyReport",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BoardInfo:
+    """What a board is and whether it is free; `state` is free, leased, measuring or quarantined."""
+
+    name: str
+    kind: str
+    arch: str
+    agent_version: str
+    service_version: int
+    runtime_abi: int
+    fingerprint: Mapping[str, str]
+    capabilities: tuple[str, ...]
+    state: str
+    holder: str = ""
+    lease_remaining_s: float = 0.0
+    reason: str = ""
+
+    @property
+    def fingerprint_digest(self) -> str:
+        """What two boards must share for their numbers to be compared."""
+        return digest(dict(self.fingerprint))
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Our exclusive use of a board."""
+
+    fence: int
+    secret: str
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a measurement is: gate, warmup, sample or sampled, of block `block`."""
+
+    phase: str
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Raw samples of one program on one board under one protocol, with its verdict."""
+
+    artifact: str
+    structure: str
+    board: str
+    fingerprint: Mapping[str, str]
+    protocol: MeasureProtocol
+    blocks: tuple[Block, ...]
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    energy: Energy | None = None
+
+    @property
+    def samples_ns(self) -> tuple[int, ...]:
+        """Every sample, block after block."""
+        return tuple(ns for block in self.blocks for ns in block.samples_ns)
+
+    @property
+    def fingerprint_digest(self) -> str:
+        """Identity of what the numbers depend on beside the program."""
+        return digest(dict(self.fingerprint))
+
+    @property
+    def latency_ms(self) -> Interval:
+        """Median per inference with its 95 % interval; of block medians where there are several."""
+        if len(self.blocks) == 1:
+            return median_interval([ns / 1e6 for ns in self.samples_ns])
+        medians = [sorted(b.samples_ns)[len(b.samples_ns) // 2] / 1e6 for b in self.blocks]
+        return median_interval(medians)
+
+    @property
+    def energy_mj(self) -> float | None:
+        """Millijoules per inference, idle power included."""
+        if self.energy is None or not self.energy.inferences:
+            return None
+        return self.energy.active_j / self.energy.inferences * 1e3
+
+    @property
+    def net_energy_mj(self) -> float | None:
+        """Millijoules per inference above idle; None where idle was not measured."""
+        energy = self.energy
+        if energy is None or energy.idle_w is None or not energy.inferences:
+            return None
+        return (energy.active_j - energy.idle_w * energy.active_s) / energy.inferences * 1e3
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**asdict(self), "fingerprint": dict(self.fingerprint)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
+        """Read the JSON form."""
+        return from_json(cls, data)

@@ -1,0 +1,108 @@
+"""The wire to a board: channel, retries, and gRPC errors mapped once to the host's; knows no call.
+
+Keepalive: without ping_timeout_ms a frozen board goes unnoticed for a minute.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from host.errors import (
+    ArtifactRejected,
+    BoardBusy,
+    BoardError,
+    BoardUnreachable,
+    LeaseLost,
+    MeasurementFailed,
+    VersionMismatch,
+)
+
+KEEPALIVE_OPTIONS = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+)
+REASON_KEY = "hil-reason"
+ATTEMPTS = 4
+BACKOFF_S = 0.1
+_UNREACHABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+_RUN_REASONS = frozenset({"crash", "hang", "memory", "cancelled"})
+
+
+class CorruptUpload(ArtifactRejected):
+    """The board received other bytes than were sent; sending them again may help."""
+
+
+class MissingOnBoard(ArtifactRejected):
+    """The board lacks something that the call names; uploading it again may help."""
+
+
+_BY_REASON: dict[str, type[BoardError]] = {
+    "busy": BoardBusy,
+    "quarantined": BoardBusy,
+    "lease": LeaseLost,
+    "version": VersionMismatch,
+    "corrupt": CorruptUpload,
+    "missing": MissingOnBoard,
+}
+
+
+def open_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+    """Return a channel that notices a dead or frozen board."""
+    if credentials:
+        return grpc.secure_channel(address, credentials, options=KEEPALIVE_OPTIONS)
+    return grpc.insecure_channel(address, options=KEEPALIVE_OPTIONS)
+
+
+@contextmanager
+def mapped(where: str) -> Iterator[None]:
+    """Raise gRPC errors as the host's own, with the board's address in front."""
+    try:
+        yield
+    except grpc.RpcError as e:
+        raise _error(where, e) from e
+
+
+def retried(call: Callable[[float], Any], where: str, deadline_s: float) -> Any:
+    """Call something idempotent until it answers, an attempt's worth at a time, or time is up.
+
+    `call` gets the seconds that it may take.
+    """
+    end = time.monotonic() + deadline_s
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with mapped(where):
+                return call(max(0.001, end - time.monotonic()))
+        except BoardUnreachable:
+            pause = BACKOFF_S * 2**attempt
+            if attempt == ATTEMPTS or time.monotonic() + pause >= end:
+                raise
+            time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _error(where: str, error: Any) -> BoardError:
+    code, details = error.code(), error.details()
+    trailing = dict(error.trailing_metadata() or ())
+    reason = str(trailing.get(REASON_KEY, ""))
+    message = f"{where}: {details}"
+    if reason in _RUN_REASONS:
+        return MeasurementFailed(message, reason)
+    if reason:
+        return _BY_REASON.get(reason, ArtifactRejected)(message)
+    if code in _UNREACHABLE:
+        return BoardUnreachable(f"{where}: no answer ({code.name}: {details})")
+    if code is grpc.StatusCode.CANCELLED:
+        return MeasurementFailed(message, "cancelled")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return VersionMismatch(f"{message}: update the agent (hil-lab provision --update)")
+    return BoardError(f"{message} ({code.name})")
