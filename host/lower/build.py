@@ -1,4 +1,4 @@
-"""From a compressed network and its policy to an artifact directory; the one entry of the lowering."""
+"""From a compressed network and its policy to an artifact directory: the lowering's entry."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,9 @@ class Builder:
         golden = None
         if sample is not None:
             data = _npz(golden_arrays(network, policy, sample))
-            golden = {"digest": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-            blobs[golden["digest"]] = data
+            name = hashlib.sha256(data).hexdigest()
+            golden = {"digest": name, "bytes": len(data)}
+            blobs[name] = data
         manifest = self._manifest(plan, policy, library, packed, golden)
         if sample is None:
             blobs = {}
@@ -154,16 +156,16 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in blobs.items():
         if not (folder / name).exists():
-            write_atomically(folder / name, lambda p, d=data: _put(p, d))
+            write_atomically(folder / name, partial(_put, data))
     target = folder / manifest["library"]["digest"]
     if not target.exists():
-        write_atomically(target, lambda p: _copy(library, p))
+        write_atomically(target, partial(_copy, library))
     text = json.dumps(manifest, indent=1)
-    write_atomically(out / "manifest.json", lambda p: _put(p, text.encode()))
+    write_atomically(out / "manifest.json", partial(_put, text.encode()))
     return Artifact(out, manifest)
 
 
-def _put(path: Path, data: bytes) -> None:
+def _put(data: bytes, path: Path) -> None:
     path.write_bytes(data)
 
 

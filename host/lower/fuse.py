@@ -23,7 +23,7 @@ def fuse(program: Program) -> Program:
 
 
 def fold_batch_norm(program: Program) -> Program:
-    """Give a convolution the batch norm that alone reads it; turn the others into pointwise nodes."""
+    """Give a layer the batch norm that alone reads it; turn the others into pointwise nodes."""
     uses = count_uses(program)
     made: dict[str, Node] = {}
     renamed: dict[str, str] = {}
@@ -101,7 +101,9 @@ def _as_affine(node: Node) -> Node:
     channels = node.shape[1]
     lifted = (1, channels, *(1 for _ in node.shape[2:]))
     terms = tuple(
-        View(prefix + node.norm, (channels,)).then("reshape", (), lifted).then("expand", (), node.shape)
+        View(prefix + node.norm, (channels,))
+        .then("reshape", (), lifted)
+        .then("expand", (), node.shape)
         for prefix in (NORM_SCALE, NORM_SHIFT)
     )
     post = (("mul", 1), ("add", 2))

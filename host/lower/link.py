@@ -78,7 +78,8 @@ def link(plan: Plan, target: Target, objects: Iterable[Path], out: Path, scratch
 def compiler(target: Target, scratch: Path) -> Callable[..., Any]:
     """Return the linker for a target: the system's own cross compiler, else PyPI's ziglang."""
     command = find_linker(target, scratch)
-    return cc.cross_compiler(command, get_target_triple=lambda: target.triple)
+    linker: Callable[..., Any] = cc.cross_compiler(command, get_target_triple=lambda: target.triple)
+    return linker
 
 
 def find_linker(target: Target, scratch: Path) -> str:

@@ -33,7 +33,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             write(temporary)
             os.replace(temporary, path)
     except OSError as e:
-        raise StoreError(f"cannot write {path}: {e.strerror}; free some space or set HIL_CACHE") from e
+        raise StoreError(
+            f"cannot write {path}: {e.strerror}; free some space or set HIL_CACHE"
+        ) from e
 
 
 @dataclass

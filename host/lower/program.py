@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 Shape = tuple[int, ...]
+# Prefix of tensors that are parameters or buffers of the module.
+PARAM = "param:"
 # One pointwise step: its name and parameters, such as ("relu",), ("add", 1) or ("clip", 0.0, 6.0).
 Step = tuple[Any, ...]
 

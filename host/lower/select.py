@@ -9,7 +9,6 @@ from typing import Any
 
 from host.errors import UnsupportedLayer
 from host.lower.fuse import NORM_SCALE, NORM_SHIFT, shift_steps
-from host.lower.importer import PARAM
 from host.lower.kernels.bit_gemm import BitGemm
 from host.lower.kernels.conv_fp32 import NHWC, ConvFp32, ConvShape, GroupedConvFp32
 from host.lower.kernels.dense_fp32 import DenseFp32, dense_shape
@@ -23,7 +22,7 @@ from host.lower.kernels.normalise import LayerNorm, Softmax
 from host.lower.kernels.pool import Pool
 from host.lower.kernels.quantize import Quantize
 from host.lower.plan import Argument, Call, Plan, Weight
-from host.lower.program import Node, Program, Shape, View
+from host.lower.program import PARAM, Node, Program, Shape, View
 from host.lower.targets import Target
 from host.lower.views import is_alias, natural_order, physical
 from host.policy import LayerPolicy, Policy
@@ -87,7 +86,11 @@ class _Selector:
 
     def operand(self, view: View) -> tuple[Accessor, Argument]:
         """Return how a kernel reads a view in place, and the argument for it."""
-        for prefix, role in ((PARAM, "param"), (NORM_SCALE, "norm_scale"), (NORM_SHIFT, "norm_shift")):
+        for prefix, role in (
+            (PARAM, "param"),
+            (NORM_SCALE, "norm_scale"),
+            (NORM_SHIFT, "norm_shift"),
+        ):
             if view.tensor.startswith(prefix):
                 path = view.tensor.removeprefix(prefix)
                 argument = self.weight(role, path, view.base_shape, "float32")
@@ -110,7 +113,9 @@ class _Selector:
             return replace(argument, shape=stored)
         self.copies += 1
         node = Node(f"copy{self.copies}", "copy", (view,), view.shape)
-        return self.call(node, Elementwise(view.shape, order, (accessor,)), (argument,), order=order)
+        return self.call(
+            node, Elementwise(view.shape, order, (accessor,)), (argument,), order=order
+        )
 
     def post(self, node: Node) -> dict[str, Any]:
         """Return the epilogue fields of a kernel, its operands counted from 0."""

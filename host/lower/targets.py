@@ -52,7 +52,9 @@ TARGETS: Registry[Callable[[], Target]] = Registry("target")
 @TARGETS.register("cortex-a72")
 def cortex_a72() -> Target:
     """Raspberry Pi 4: Armv8.0, NEON without dot products."""
-    return Target("cortex-a72", "aarch64", "aarch64-linux-gnu", "cortex-a72", ("+neon",), 4, 4, 8, 8)
+    return Target(
+        "cortex-a72", "aarch64", "aarch64-linux-gnu", "cortex-a72", ("+neon",), 4, 4, 8, 8
+    )
 
 
 @TARGETS.register("x86-64")
@@ -66,7 +68,10 @@ def refusal(layer: Layer, mode: Mode, weight_bits: int, act_bits: int) -> str | 
     if mode == "fp32":
         return None
     if layer.groups != 1:
-        return f"{layer.name}: {mode} kernels take ungrouped layers, this one has {layer.groups} groups"
+        return (
+            f"{layer.name}: {mode} kernels take ungrouped layers, "
+            f"this one has {layer.groups} groups"
+        )
     if mode == "mix" and layer.in_channels < MIN_MIX_CHANNELS:
         return (
             f"{layer.name}: bit-serial kernels take at least {MIN_MIX_CHANNELS} input channels, "

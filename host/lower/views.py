@@ -112,7 +112,8 @@ _BACK: dict[str, Callable[[ViewStep, Shape, Index, list[Any]], Index]] = {
 def _forward_slice(seen: np.ndarray, step: ViewStep) -> np.ndarray:
     dim, start, stride = step.params
     picks = start + stride * np.arange(step.shape[dim])
-    return seen.take(picks, axis=dim)
+    taken: np.ndarray = seen.take(picks, axis=dim)
+    return taken
 
 
 _FORWARD: dict[str, Callable[[np.ndarray, ViewStep], np.ndarray]] = {

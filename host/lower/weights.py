@@ -1,4 +1,4 @@
-"""Filling a plan's weights from a compressed network: folded, laid out, packed at their real width."""
+"""A plan's weights from a compressed network: folded, laid out, packed at their real width."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def _raw(values: np.ndarray, weight: Weight) -> Packed:
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
-    return cast(np.ndarray, tensor.detach().cpu().numpy())
+    array: np.ndarray = tensor.detach().cpu().numpy()
+    return array
 
 
 def _tensor(network: nn.Module, path: str) -> torch.Tensor:
@@ -84,7 +85,9 @@ def _folded(weight: Weight, network: nn.Module) -> tuple[np.ndarray, np.ndarray]
     layer = cast(nn.Conv2d, network.get_submodule(weight.path))
     values = _array(layer.weight).astype(np.float64)
     values = values.reshape(*values.shape, *([1] * (4 - values.ndim)))
-    bias = _array(layer.bias).astype(np.float64) if layer.bias is not None else np.zeros(len(values))
+    bias = (
+        _array(layer.bias).astype(np.float64) if layer.bias is not None else np.zeros(len(values))
+    )
     if norm := weight.params.get("norm"):
         scale, shift = norm_terms(network, norm)
         values, bias = values * scale[:, None, None, None], bias * scale + shift

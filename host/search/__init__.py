@@ -1,0 +1,1 @@
+"""Strategies: propose policies, learn from evaluations; no board, no compiler, no store."""

@@ -94,7 +94,9 @@ class BitGemm:
             ]
         )
 
-    def _plane(self, signed: bool, inner: list[str], accumulators: int, target: Target) -> list[str]:
+    def _plane(
+        self, signed: bool, inner: list[str], accumulators: int, target: Target
+    ) -> list[str]:
         """Return the loop body of one pair of planes over one chunk of K."""
         chunks = self.padded[2] // K_BYTES // self.chunk
         weight = f"p // {chunks} % {self.weight_bits}"
@@ -124,9 +126,7 @@ class BitGemm:
             f"w{j}: T.let = W.vload([no, {weight}, {step}, {j}, 0], 'uint8x16')" for j in range(4)
         ]
         for i in range(ROW_TILE):
-            lines.append(
-                f"a{i}: T.let = A.vload([mo * 4 + {i}, {act}, ({step}) * 16], 'uint8x16')"
-            )
+            lines.append(f"a{i}: T.let = A.vload([mo * 4 + {i}, {act}, ({step}) * 16], 'uint8x16')")
             lines += [
                 f"acc[{i * 4 + j}] = acc[{i * 4 + j}] + T.popcount(T.bitwise_and(a{i}, w{j}))"
                 for j in range(COLUMN_TILE)
@@ -150,7 +150,5 @@ def _widen(accumulator: str, target: Target) -> str:
     if target.arch == "aarch64":
         pairs = llvm("aarch64.neon.uaddlp.v8i16.v16i8", accumulator, dtype="int16x8")
         return llvm("aarch64.neon.uaddlp.v4i32.v8i16", pairs, dtype="int32x4")
-    sums = llvm(
-        "x86.sse2.psad.bw", accumulator, "T.broadcast(T.uint8(0), 16)", dtype="int64x2"
-    )
+    sums = llvm("x86.sse2.psad.bw", accumulator, "T.broadcast(T.uint8(0), 16)", dtype="int64x2")
     return f"T.reinterpret({sums}, dtype='int32x4')"

@@ -1,4 +1,4 @@
-"""float32 convolution: direct, NHWC, output channels in register tiles; grouped and depthwise too."""
+"""float32 convolution: direct, NHWC, channels in register tiles; grouped and depthwise too."""
 
 from __future__ import annotations
 
@@ -184,8 +184,10 @@ class GroupedConvFp32:
         ic = te.reduce_axis((0, per_group), "ic")
 
         def channel(o: Any) -> Any:
-            return o if c.groups == c.out_channels == c.in_channels else (
-                o // outputs_per_group * per_group + ic
+            return (
+                o
+                if c.groups == c.out_channels == c.in_channels
+                else (o // outputs_per_group * per_group + ic)
             )
 
         tile = te.compute(

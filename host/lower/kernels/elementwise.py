@@ -41,7 +41,10 @@ class Elementwise:
 
         def element(*stored: Any) -> Any:
             index = logical(stored, self.order)
-            read = lambda k: self.operands[k].read(tensors[k], index)  # noqa: E731
+
+            def read(k: int) -> Any:
+                return self.operands[k].read(tensors[k], index)
+
             return pointwise.apply(read(0), self.post, read)
 
         out = te.compute(self.out_shape, element, name="out")

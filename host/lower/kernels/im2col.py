@@ -79,7 +79,7 @@ class Im2col:
         block = s.get_sblock("out")
         m, k = s.get_loops(block)
         if self.out_shape[1] == self.depth:
-            tap, channel = s.split(k, [None, c.in_channels])
+            _, channel = s.split(k, [None, c.in_channels])
             chunk = next((n for n in (32, 16, 8, 4) if c.in_channels % n == 0), 1)
             s.vectorize(s.split(channel, [None, chunk])[1])
         s.parallel(m)
@@ -94,7 +94,7 @@ class Im2col:
 
 @dataclass(frozen=True)
 class BitPack:
-    """codes [1, H + 2P, W + 2P, C] -> [rows, bits, K bytes]: eight channels of a plane in a byte."""
+    """codes [1, H + 2P, W + 2P, C] -> [rows, bits, K bytes]: eight channels of a plane a byte."""
 
     conv: ConvShape
     bits: int
@@ -135,7 +135,9 @@ class BitPack:
             value = tirx.const(0, "uint8")
             for bit in range(8):
                 channel = group * 8 + bit
-                one = (q[0, h, v, tirx.min(channel, c.in_channels - 1)] >> plane.astype("uint8")) & 1
+                one = (
+                    q[0, h, v, tirx.min(channel, c.in_channels - 1)] >> plane.astype("uint8")
+                ) & 1
                 if c.in_channels % 8:
                     one = tirx.if_then_else(channel < c.in_channels, one, tirx.const(0, "uint8"))
                 value = value | (one << bit)

@@ -92,7 +92,10 @@ class Int8Gemm:
     def cost(self) -> Cost:
         m, n, k = self.padded
         return Cost(
-            macs=m * n * k, bytes_read=m * k, bytes_written=4 * math.prod((m, n)), weight_bytes=n * k
+            macs=m * n * k,
+            bytes_read=m * k,
+            bytes_written=4 * math.prod((m, n)),
+            weight_bytes=n * k,
         )
 
 

@@ -1,0 +1,1 @@
+"""Learning agents over vectors; they know neither networks nor boards."""

@@ -1,0 +1,252 @@
+"""The baselines that the papers lack: uniform, random, greedy by sensitivity, and TPE."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from host.policy import Choice, Policy
+from host.search.galen import choice
+from host.search.strategy import STRATEGIES, Problem, State
+from host.types import Evaluation, Layer
+
+UNIFORM_SPARSITIES = (0.0, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+
+@STRATEGIES.register("uniform")
+class Uniform:
+    """The same format and sparsity everywhere, over a grid, int8 first."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        formats = [Choice(None, "int8", 8, 8), Choice()]
+        for bits in range(problem.space.max_mix_bits, 0, -1):
+            formats.append(Choice(None, "mix", bits, bits))
+        seen: dict[str, Policy] = {}
+        for sparsity, form in itertools.product(UNIFORM_SPARSITIES, formats):
+            policy = self._policy(form, sparsity)
+            seen.setdefault(policy.digest(), policy)
+        self.grid = list(seen.values())
+        self.position = 0
+
+    def _policy(self, form: Choice, sparsity: float) -> Policy:
+        space = self.problem.space
+        return space.policy(
+            {
+                layer.name: replace(form, keep=space.keep_for(layer, sparsity))
+                for layer in space.graph.layers
+            }
+        )
+
+    def ask(self) -> Policy:
+        """Return the next point of the grid, from the start again when it is through."""
+        return self.grid[self.position % len(self.grid)]
+
+    def tell(self, policy: Policy, evaluation: Evaluation) -> None:
+        """Move on."""
+        self.position += 1
+
+    def state_dict(self) -> State:
+        """Return the position in the grid."""
+        return {"position": self.position}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a position."""
+        self.position = int(state["position"])
+
+
+@STRATEGIES.register("random")
+class Random:
+    """Independent uniform actions through the same mapping as the joint agent."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.rng = np.random.default_rng(problem.seed)
+
+    def ask(self) -> Policy:
+        """Draw a policy."""
+        space = self.problem.space
+        return space.policy(
+            {
+                layer.name: choice("joint", self.rng.random(3), layer, space)
+                for layer in space.graph.layers
+            }
+        )
+
+    def tell(self, policy: Policy, evaluation: Evaluation) -> None:
+        """Learn nothing."""
+
+    def state_dict(self) -> State:
+        """Return the generator."""
+        return {"rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a generator state."""
+        self.rng.bit_generator.state = state["rng"]
+
+
+@STRATEGIES.register("greedy")
+class Greedy:
+    """Least sensitivity per saved millisecond first, until a latency goal is predicted to be met.
+
+    The prediction comes from the problem's `layer_ms`; after every measurement the goal moves so
+    that the next policy lands on the target.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        if problem.layer_ms is None:
+            raise ValueError("the greedy strategy needs layer_ms predictions")
+        self.problem = problem
+        self.rng = np.random.default_rng(problem.seed)
+        self.goal_ms = problem.target_ms
+        self.asked = 0
+
+    def ask(self) -> Policy:
+        """Build a policy step by step; later episodes jitter the sensitivities to look around."""
+        space = self.problem.space
+        choices: dict[str, Choice] = {}
+        jitter = 0.0 if self.asked == 0 else 0.3
+        weight = {
+            layer.name: float(np.exp(jitter * self.rng.standard_normal()))
+            for layer in space.graph.layers
+        }
+        self.asked += 1
+        while self._predict(choices) > self.goal_ms:
+            step = self._best_step(choices, weight)
+            if step is None:
+                break
+            choices[step[0]] = step[1]
+        return space.policy(choices)
+
+    def tell(self, policy: Policy, evaluation: Evaluation) -> None:
+        """Move the goal by the ratio of target and measurement."""
+        if evaluation.latency_ms is not None:
+            ratio = self.problem.target_ms / evaluation.latency_ms.value
+            predicted = self._predict_policy(policy)
+            self.goal_ms = float(np.clip(predicted * ratio, 0.2, 5.0 * self.problem.target_ms))
+
+    def _predict(self, choices: dict[str, Choice]) -> float:
+        return self._predict_policy(self.problem.space.policy(choices))
+
+    def _predict_policy(self, policy: Policy) -> float:
+        assert self.problem.layer_ms is not None
+        return sum(self.problem.layer_ms(policy).values())
+
+    def _best_step(
+        self, choices: dict[str, Choice], weight: dict[str, float]
+    ) -> tuple[str, Choice] | None:
+        now_ms = self._predict(choices)
+        best: tuple[float, str, Choice] | None = None
+        for layer in self.problem.space.graph.layers:
+            for option in self._options(layer, choices.get(layer.name, Choice())):
+                saved = now_ms - self._predict({**choices, layer.name: option})
+                if saved <= 0:
+                    continue
+                before = self._harm(layer, choices.get(layer.name, Choice()))
+                price = weight[layer.name] * max(self._harm(layer, option) - before, 1e-6) / saved
+                if best is None or price < best[0]:
+                    best = (price, layer.name, option)
+        return (best[1], best[2]) if best else None
+
+    def _options(self, layer: Layer, now: Choice) -> list[Choice]:
+        """Return the next stronger settings of a layer: one step narrower, one format lower."""
+        space = self.problem.space
+        levels = [w for w in space.keep_levels(layer) if w < (now.keep or layer.out_channels)]
+        options = [replace(now, keep=levels[-1])] if levels else []
+        modes = space.modes(layer)
+        if now.mode == "fp32" and "int8" in modes:
+            options.append(replace(now, mode="int8", weight_bits=8, act_bits=8))
+        if now.mode == "int8" and "mix" in modes:
+            for bits in range(space.max_mix_bits, 0, -1):
+                options.append(replace(now, mode="mix", weight_bits=bits, act_bits=bits))
+        if now.mode == "mix" and now.weight_bits > 1:
+            fewer = now.weight_bits - 1
+            options.append(replace(now, weight_bits=fewer, act_bits=fewer))
+        return options
+
+    def _harm(self, layer: Layer, wish: Choice) -> float:
+        """Return the summed sensitivities of a wish, read off the table's settings."""
+        table = self.problem.sensitivity.get(layer.name, {})
+        harm = 0.0
+        if wish.keep is not None and (ratios := table.get("prune")):
+            sparsity = 1 - wish.keep / layer.out_channels
+            harm += float(np.interp(sparsity * len(ratios), range(len(ratios)), ratios))
+        if wish.mode == "int8":
+            harm += sum(table.get("int8", ()))
+        if wish.mode == "mix":
+            for kind, bits in (("act", wish.act_bits), ("weight", wish.weight_bits)):
+                if levels := table.get(kind):
+                    harm += levels[min(bits, len(levels)) - 1]
+        return harm
+
+    def state_dict(self) -> State:
+        """Return the goal and the generator."""
+        return {
+            "goal_ms": self.goal_ms,
+            "asked": self.asked,
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a state."""
+        self.goal_ms, self.asked = float(state["goal_ms"]), int(state["asked"])
+        self.rng.bit_generator.state = state["rng"]
+
+
+@STRATEGIES.register("tpe")
+class TPE:
+    """Optuna's tree-structured Parzen estimator over the joint agent's actions."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.history: list[float] = []
+        self._start()
+
+    def _start(self) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(seed=self.problem.seed)
+        self.study = optuna.create_study(direction="maximize", sampler=sampler)
+        self.trial: Any = None
+
+    def ask(self) -> Policy:
+        """Let the estimator choose three actions per layer."""
+        space = self.problem.space
+        self.trial = self.study.ask()
+        choices = {}
+        for layer in space.graph.layers:
+            actions = [
+                self.trial.suggest_float(f"{layer.name}:{name}", 0.0, 1.0)
+                for name in ("sparsity", "act", "weight")
+            ]
+            choices[layer.name] = choice("joint", np.asarray(actions), layer, space)
+        return space.policy(choices)
+
+    def tell(self, policy: Policy, evaluation: Evaluation) -> None:
+        """Report the reward."""
+        self._report(self.problem.score(evaluation))
+
+    def _report(self, reward: float) -> None:
+        self.study.tell(self.trial, reward)
+        self.history.append(reward)
+
+    def state_dict(self) -> State:
+        """Return the rewards so far: the study is their deterministic consequence."""
+        return {"history": list(self.history)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Replay the rewards on a fresh study."""
+        self.history = []
+        self._start()
+        for reward in state["history"]:
+            self.ask()
+            self._report(float(reward))
+
+
+def baselines() -> tuple[str, ...]:
+    """Return the names of the baselines."""
+    return ("uniform", "random", "greedy", "tpe")

@@ -1,0 +1,188 @@
+"""Galen's three searches (arXiv 2212.07818): pruning, quantization, and both jointly.
+
+One episode walks the layers in order; each step sees the layer, its sensitivities and what is
+already decided, and sets the layer's ratios. All steps get the episode's one reward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from host.policy import Choice, Policy, Space, discretise, policy_bops, policy_macs
+from host.search.agents.ddpg import DDPG, DDPGSettings
+from host.search.strategy import STRATEGIES, Problem, State, Strategy
+from host.types import Evaluation, Layer
+
+Kind = Literal["prune", "quantize", "joint"]
+# Which actions each agent sets, in order (paper, section 4).
+ACTIONS: dict[Kind, tuple[str, ...]] = {
+    "prune": ("sparsity",),
+    "quantize": ("act", "weight"),
+    "joint": ("sparsity", "act", "weight"),
+}
+SENSITIVITIES: dict[Kind, tuple[str, ...]] = {
+    "prune": ("prune",),
+    "quantize": ("act", "weight", "int8"),
+    "joint": ("prune", "act", "weight", "int8"),
+}
+MIX_THRESHOLD = 0.5
+INT8_THRESHOLD = 0.2
+
+
+def quantization(act: float, weight: float, layer: Layer, space: Space) -> Choice:
+    """Map two actions to a number format (paper, section 4.3 and eq. 8).
+
+    The larger one chooses MIX above 0.5, INT8 above 0.2, else FP32; MIX rescales both to bits.
+    """
+    strongest = max(act, weight)
+    if strongest > MIX_THRESHOLD and "mix" in space.modes(layer):
+        weight_bits, act_bits = (
+            discretise(np.clip((a - MIX_THRESHOLD) / (1 - MIX_THRESHOLD), 0, 1), space.max_mix_bits)
+            for a in (weight, act)
+        )
+        return Choice(None, "mix", weight_bits, act_bits)
+    if strongest > INT8_THRESHOLD:
+        return Choice(None, "int8", 8, 8)
+    return Choice()
+
+
+def choice(kind: Kind, actions: np.ndarray, layer: Layer, space: Space) -> Choice:
+    """Map one step's actions in [0, 1] to a wish for its layer."""
+    values = dict(zip(ACTIONS[kind], (float(a) for a in actions), strict=True))
+    form = Choice()
+    if "act" in values:
+        form = quantization(values["act"], values["weight"], layer, space)
+    keep = space.keep_for(layer, values["sparsity"]) if "sparsity" in values else None
+    return Choice(keep, form.mode, form.weight_bits, form.act_bits)
+
+
+@dataclass
+class Encoder:
+    """States of the layers: fixed features once, what is decided so far at every step.
+
+    Every feature lies in [0, 1]: sizes by the network's largest, sensitivities as the table gives
+    them, with flags (instead of Galen's sentinel 1000) for what a layer does not support.
+    """
+
+    kind: Kind
+    problem: Problem
+    fixed: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        layers = self.problem.space.graph.layers
+        rows = [self._fixed(i, layer) for i, layer in enumerate(layers)]
+        self.fixed = np.asarray(rows, dtype=np.float64)
+        sizes = slice(1, 9)
+        top = np.abs(self.fixed[:, sizes]).max(axis=0)
+        self.fixed[:, sizes] /= np.where(top > 0, top, 1.0)
+
+    @property
+    def width(self) -> int:
+        """Length of a state."""
+        return int(self.fixed.shape[1]) + 4 + len(ACTIONS[self.kind])
+
+    def _fixed(self, index: int, layer: Layer) -> list[float]:
+        space = self.problem.space
+        sensitivity = self.problem.sensitivity.get(layer.name, {})
+        modes = space.modes(layer)
+        return [
+            index / len(space.graph.layers),
+            layer.macs,
+            layer.macs * 32 * 32,
+            layer.out_channels,
+            layer.in_channels,
+            layer.kernel[0],
+            layer.stride[0],
+            layer.params,
+            layer.positions,
+            float(layer.kind == "linear"),
+            float(space.prunable(layer)),
+            float("int8" in modes),
+            float("mix" in modes),
+            *(v for kind in SENSITIVITIES[self.kind] for v in sensitivity.get(kind, ())),
+        ]
+
+    def state(self, index: int, choices: dict[str, Choice], previous: np.ndarray) -> np.ndarray:
+        """Return the state of layer `index` when the layers before it are decided."""
+        space = self.problem.space
+        policy = space.policy(choices)
+        shares = []
+        for costs, full in (
+            (policy_macs(space.graph, policy), [layer.macs for layer in space.graph.layers]),
+            (policy_bops(space.graph, policy), [layer.macs * 1024 for layer in space.graph.layers]),
+        ):
+            values = list(costs.values())
+            shares += [sum(values[:index]) / sum(full), sum(values[index + 1 :]) / sum(full)]
+        return np.concatenate([self.fixed[index], shares, previous])
+
+
+class Galen:
+    """One DDPG agent over the layers that it may change."""
+
+    def __init__(self, kind: Kind, problem: Problem) -> None:
+        self.kind: Kind = kind
+        self.problem = problem
+        self.encoder = Encoder(kind, problem)
+        settings = DDPGSettings(**problem.settings)
+        self.agent = DDPG(self.encoder.width, len(ACTIONS[kind]), settings, problem.seed)
+        self.trace: tuple[np.ndarray, np.ndarray] | None = None
+
+    def decides(self, layer: Layer) -> bool:
+        """Whether a layer is a step of the episode."""
+        space = self.problem.space
+        prunes = self.kind != "quantize" and space.prunable(layer)
+        return prunes or (self.kind != "prune" and space.quantizable(layer))
+
+    def ask(self) -> Policy:
+        """Walk the layers with the actor and its noise."""
+        space = self.problem.space
+        choices: dict[str, Choice] = {}
+        states, actions = [], []
+        previous = np.zeros(len(ACTIONS[self.kind]))
+        for index, layer in enumerate(space.graph.layers):
+            if not self.decides(layer):
+                continue
+            states.append(self.encoder.state(index, choices, previous))
+            previous = self.agent.act(states[-1])
+            actions.append(previous)
+            choices[layer.name] = choice(self.kind, previous, layer, space)
+        self.trace = np.asarray(states), np.asarray(actions)
+        return space.policy(choices)
+
+    def tell(self, policy: Policy, evaluation: Evaluation) -> None:
+        """Give every step of the last walk the episode's reward and update."""
+        if self.trace is None:
+            raise ValueError("tell before ask")
+        states, actions = self.trace
+        self.agent.learn(states, actions, self.problem.score(evaluation))
+        self.trace = None
+
+    def state_dict(self) -> State:
+        """Return the agent's state."""
+        state: dict[str, Any] = self.agent.state_dict()
+        return state
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a state."""
+        self.agent.load_state_dict(state)
+
+
+@STRATEGIES.register("galen-prune")
+def galen_prune(problem: Problem) -> Strategy:
+    """Galen's pruning agent."""
+    return Galen("prune", problem)
+
+
+@STRATEGIES.register("galen-quantize")
+def galen_quantize(problem: Problem) -> Strategy:
+    """Galen's quantization agent."""
+    return Galen("quantize", problem)
+
+
+@STRATEGIES.register("galen-joint")
+def galen_joint(problem: Problem) -> Strategy:
+    """Galen's joint agent."""
+    return Galen("joint", problem)

@@ -1,0 +1,96 @@
+"""The search itself: ask, evaluate, remember, tell; stops and goes on at any instant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from host.errors import StoreError
+from host.policy import Policy
+from host.search.strategy import Problem, State, Strategy
+from host.types import Evaluation
+
+Evaluate = Callable[[Policy], Evaluation]
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One evaluated policy and its reward."""
+
+    number: int
+    policy: Policy
+    evaluation: Evaluation
+    reward: float
+
+
+@dataclass
+class Memory:
+    """Where a search remembers: episodes in order, and now and then the strategy's state.
+
+    `record` must be durable before it returns; `save(n, state)` is the state after n episodes.
+    """
+
+    record: Callable[[Episode], None]
+    save: Callable[[int, State], None]
+
+
+def search(
+    problem: Problem,
+    strategy: Strategy,
+    evaluate: Evaluate,
+    memory: Memory,
+    *,
+    past: Sequence[Episode] = (),
+    state: tuple[int, State] | None = None,
+    save_every: int = 5,
+) -> list[Episode]:
+    """Run a search to its last episode and return all of them.
+
+    `past` are the episodes already recorded, `state` a strategy's state after some of them: what
+    came after it is asked again and told what was recorded, never evaluated twice.
+    """
+    episodes = list(past)
+    told = 0
+    if state is not None:
+        told, saved = state
+        strategy.load_state_dict(saved)
+    while told < problem.episodes:
+        policy = strategy.ask()
+        if told < len(episodes):
+            episode = episodes[told]
+            if episode.policy.digest() != policy.digest():
+                raise StoreError(
+                    f"episode {told + 1} of the run was another policy than a replay gives: "
+                    "recipe, network or version changed; start a new run"
+                )
+        else:
+            evaluation = evaluate(policy)
+            episode = Episode(told, policy, evaluation, problem.score(evaluation))
+            memory.record(episode)
+            episodes.append(episode)
+        strategy.tell(policy, episode.evaluation)
+        told += 1
+        if told % save_every == 0 or told == problem.episodes:
+            memory.save(told, strategy.state_dict())
+    return episodes
+
+
+def best(episodes: Sequence[Episode]) -> Episode:
+    """Return the episode of the highest reward, the first of equals."""
+    return max(episodes, key=lambda e: (e.reward, -e.number))
+
+
+def pareto(episodes: Sequence[Episode]) -> list[Episode]:
+    """Return the episodes that no other beats in both accuracy and latency, fastest first."""
+    timed = [e for e in episodes if e.evaluation.latency_ms is not None]
+    timed.sort(key=lambda e: (_ms(e), -e.evaluation.accuracy))
+    front: list[Episode] = []
+    for episode in timed:
+        if not front or episode.evaluation.accuracy > front[-1].evaluation.accuracy:
+            front.append(episode)
+    return front
+
+
+def _ms(episode: Episode) -> float:
+    figure = episode.evaluation.latency_ms
+    return figure.value if figure else float("inf")

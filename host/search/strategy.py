@@ -1,0 +1,66 @@
+"""The ask/tell protocol of every strategy, what one is made from, and the registry of names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from host.policy import Policy, Space
+from host.registry import Registry
+from host.search.reward import Reward
+from host.types import Evaluation
+
+# Nested dictionaries of tensors, numbers, strings and lists: what a checkpoint can hold.
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a strategy may know: the legal policies, the goal, and cheap proxies.
+
+    `sensitivity[layer][kind]` are numbers in [0, 1] for the kinds prune, act, weight and int8, each
+    with a fixed length; `layer_ms(policy)` predicts the time of every layer, for strategies that
+    weigh layers before anything is measured.
+    """
+
+    space: Space
+    reward: Reward
+    target_ms: float
+    reference_ms: float
+    episodes: int
+    seed: int
+    sensitivity: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
+    layer_ms: Callable[[Policy], Mapping[str, float]] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def score(self, evaluation: Evaluation) -> float:
+        """Return the reward of an evaluation."""
+        return self.reward(evaluation, self.target_ms)
+
+
+class Strategy(Protocol):
+    """Proposes policies one at a time and learns from what they turn out to be."""
+
+    def ask(self) -> Policy:
+        """Return the next policy to evaluate."""
+
+    def tell(self, policy: Policy, evaluation: Evaluation) -> None:
+        """Learn from the evaluation of the policy asked last."""
+
+    def state_dict(self) -> State:
+        """Return all that a new strategy of the same problem needs to go on."""
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a state."""
+
+
+STRATEGIES: Registry[Callable[[Problem], Strategy]] = Registry("strategy")
+
+
+def make_strategy(name: str, problem: Problem) -> Strategy:
+    """Return a strategy by name; raises CallerError with a hint for an unknown one."""
+    import host.search.baselines
+    import host.search.galen  # noqa: F401  fills the registry
+
+    return STRATEGIES[name](problem)
