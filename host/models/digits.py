@@ -71,16 +71,16 @@ class EncoderBlock(nn.Module):
 
 
 class DigitsViT(nn.Module):
-    """A vision transformer of two blocks over 2x2 patches with mean pooling."""
+    """A vision transformer of two blocks over overlapping patches with mean pooling."""
 
     def __init__(
         self, classes: int, input_shape: tuple[int, int, int], width: int = 64, blocks: int = 2
     ) -> None:
         super().__init__()
         channels, height, columns = input_shape
-        tokens = (height // 2) * (columns // 2)
-        self.patches = nn.Conv2d(channels, width, 2, 2)
-        self.position = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
+        tokens = ((height + 1) // 2) * ((columns + 1) // 2)
+        self.patches = nn.Conv2d(channels, width, 3, 2, 1)
+        self.position = nn.Parameter(torch.randn(1, tokens, width) * 0.2)
         self.blocks = nn.Sequential(*(EncoderBlock(width, 4, 2 * width) for _ in range(blocks)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
