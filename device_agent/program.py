@@ -6,8 +6,10 @@ Only the agent's child process imports this: whatever the program does, the daem
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,10 +47,7 @@ class Program:
     """One loaded artifact; its weights are unpacked once."""
 
     def __init__(self, job: Job) -> None:
-        # Imported here so that the daemon never maps the runtime.
-        import tvm_ffi
-
-        self._ffi = tvm_ffi
+        self._ffi = tvm_ffi = _import_ffi()
         self.manifest: Mapping[str, Any] = job.manifest
         library = job.blobs / job.manifest["library"]["digest"]
         ctypes.CDLL(str(find_runtime()), mode=ctypes.RTLD_GLOBAL)
@@ -128,6 +127,21 @@ class Watch:
             raise Rejected(
                 f"{ran} of {len(self._calls)} kernels of the manifest ran: build the artifact again"
             )
+
+
+def _import_ffi() -> Any:
+    """Import tvm_ffi without torch, which it would load where it is installed (1 s, 300 MB).
+
+    Only here, so that the daemon never maps the runtime.
+    """
+    had_torch = "torch" in sys.modules
+    if not had_torch:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # makes `import torch` fail
+    try:
+        return importlib.import_module("tvm_ffi")
+    finally:
+        if not had_torch:
+            del sys.modules["torch"]
 
 
 def _weight(row: Mapping[str, Any], job: Job) -> np.ndarray:

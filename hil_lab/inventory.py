@@ -6,7 +6,8 @@ kind = "rpi4"
 address = "192.0.2.14:7010"
 tags = ["rack1"]
 ```
-Built in: `local`, this machine, and `sim:rpi4[?seed=1&clock_mhz=1500&fault=hang]`. the real agent in this process, on a free loopback port.
+Built in: `local`, this machine, and `sim:rpi4[?seed=1&clock_mhz=1500&fault=hang]`. Both start
+the real agent in this process, on a free loopback port.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from device_agent.server import ServerOptions, make_server
 from hil_lab.simboard.board import CLOCKS_MHZ, KIND, SimSettings, sim_machine
 from hil_lab.simboard.faults import FAULTS, interceptors
 from host.boards.client import BoardClient
+from host.boards.pool import Pool
 from host.errors import CallerError, RecipeError
 from host.registry import did_you_mean
 
@@ -82,13 +84,25 @@ def open_board(
         with served(machine, _fault(name)) as client:
             yield client
         return
-    if inventory is None:
-        inventory = read_inventory(DEFAULT_INVENTORY) if DEFAULT_INVENTORY.exists() else {}
-    entries = select(inventory, name)
+    entries = select(inventory or _default_inventory(), name)
     if len(entries) > 1:
         raise CallerError(f'"{name}" is {len(entries)} boards, name one or use a pool')
     with BoardClient(entries[0].address) as client:
         yield client
+
+
+@contextmanager
+def open_pool(
+    selector: str, holder: str, inventory: Mapping[str, BoardEntry] | None = None
+) -> Iterator[Pool]:
+    """Yield a pool of the boards that a selector names; built-in boards are pools of one."""
+    with ExitStack() as stack:
+        if selector == LOCAL or selector.startswith("sim:"):
+            clients = {selector: stack.enter_context(open_board(selector))}
+        else:
+            entries = select(inventory or _default_inventory(), selector)
+            clients = {e.name: stack.enter_context(BoardClient(e.address)) for e in entries}
+        yield Pool(clients, holder)
 
 
 @contextmanager
@@ -123,6 +137,10 @@ def sim_settings(name: str) -> SimSettings:
     if clock_mhz not in CLOCKS_MHZ:
         raise CallerError(f"{name}: clock_mhz is one of {', '.join(map(str, CLOCKS_MHZ))}")
     return SimSettings(seed, clock_mhz, fault or None)
+
+
+def _default_inventory() -> dict[str, BoardEntry]:
+    return read_inventory(DEFAULT_INVENTORY) if DEFAULT_INVENTORY.exists() else {}
 
 
 def _built_in(name: str) -> Machine | None:
