@@ -94,6 +94,18 @@ class Policy:
         return {layer.name: self[layer.name].keep for layer in graph.drivers}
 
 
+def program_digest(graph: Graph, policy: Policy, target: str, threads: int) -> str:
+    """Identity of a program without its weights: what latency, energy and kernels depend on."""
+    shape = [graph.to_dict()["layers"], list(graph.input_shape), graph.classes]
+    return digest([shape, graph.name, policy.structure_digest(), target, threads])
+
+
+def uniform_int8(space: Space) -> Policy:
+    """Return the policy that everybody has already: whole layers, int8 wherever it is legal."""
+    form = Choice(None, "int8", INT8_BITS, INT8_BITS)
+    return space.policy({layer.name: form for layer in space.graph.layers})
+
+
 def uncompressed(graph: Graph) -> Policy:
     """Return the policy that changes nothing."""
     return Policy(tuple(LayerPolicy(layer.name, layer.out_channels) for layer in graph.layers))

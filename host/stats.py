@@ -44,7 +44,7 @@ def median_absolute_deviation(samples: Sequence[float]) -> float:
 
 
 def outliers(samples: Sequence[float]) -> list[int]:
-    """Return the indices of samples whose modified z-score is beyond the flag; nothing is dropped."""
+    """Return the indices of samples whose modified z-score is beyond the flag; none is dropped."""
     values = np.asarray(samples, dtype=np.float64)
     mad = median_absolute_deviation(samples)
     if mad == 0:

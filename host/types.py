@@ -1,4 +1,4 @@
-"""The values that cross the house: layers, policies' costs and evaluations; no torch, no TVM, no I/O."""
+"""The values that cross the house: layers, graphs and evaluations; no torch, no TVM, no I/O."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ from host.lower.program import Program
 from host.lower.select import select
 from host.lower.targets import Target
 from host.lower.weights import PackedWeight, pack
-from host.policy import Policy
+from host.policy import Policy, program_digest
+from host.types import Graph
 
 # Bumped when the graph or the calling convention of a library changes.
 LIBRARY_VERSION = 1
@@ -39,8 +40,7 @@ LIBRARY_VERSION = 1
 class Builder:
     """Builds artifacts for one network; keeps what policies share: traces, kernels, libraries."""
 
-    model: str
-    input_shape: tuple[int, int, int]
+    graph: Graph
     target: Target
     threads: int = 1
     cache: ObjectCache = field(default_factory=ObjectCache)
@@ -50,7 +50,7 @@ class Builder:
         """Return the plan of a compressed network; the trace is shared by all of equal widths."""
         widths = digest([[p.layer, p.keep] for p in policy.layers])
         if widths not in self._programs:
-            self._programs[widths] = fuse(import_module(network, self.input_shape))
+            self._programs[widths] = fuse(import_module(network, self.graph.input_shape))
         return select(self._programs[widths], policy, self.target)
 
     def build(
@@ -113,9 +113,9 @@ class Builder:
             "target": self.target.name,
             "arch": self.target.arch,
             "abi": RUNTIME_ABI,
-            "model": self.model,
+            "model": self.graph.name,
             "policy": policy.digest(),
-            "structure": policy.structure_digest(),
+            "structure": program_digest(self.graph, policy, self.target.name, self.threads),
             "threads": self.threads,
             "library": {"digest": hashlib.sha256(data).hexdigest(), "bytes": len(data)},
             "entry": ENTRY,

@@ -7,20 +7,11 @@ from dataclasses import dataclass
 
 from host.errors import StoreError
 from host.policy import Policy
+from host.search.episode import Episode
 from host.search.strategy import Problem, State, Strategy
 from host.types import Evaluation
 
 Evaluate = Callable[[Policy], Evaluation]
-
-
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """One evaluated policy and its reward."""
-
-    number: int
-    policy: Policy
-    evaluation: Evaluation
-    reward: float
 
 
 @dataclass
@@ -73,24 +64,3 @@ def search(
         if told % save_every == 0 or told == problem.episodes:
             memory.save(told, strategy.state_dict())
     return episodes
-
-
-def best(episodes: Sequence[Episode]) -> Episode:
-    """Return the episode of the highest reward, the first of equals."""
-    return max(episodes, key=lambda e: (e.reward, -e.number))
-
-
-def pareto(episodes: Sequence[Episode]) -> list[Episode]:
-    """Return the episodes that no other beats in both accuracy and latency, fastest first."""
-    timed = [e for e in episodes if e.evaluation.latency_ms is not None]
-    timed.sort(key=lambda e: (_ms(e), -e.evaluation.accuracy))
-    front: list[Episode] = []
-    for episode in timed:
-        if not front or episode.evaluation.accuracy > front[-1].evaluation.accuracy:
-            front.append(episode)
-    return front
-
-
-def _ms(episode: Episode) -> float:
-    figure = episode.evaluation.latency_ms
-    return figure.value if figure else float("inf")

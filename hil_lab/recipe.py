@@ -1,0 +1,161 @@
+"""Recipes: TOML in, frozen dataclasses out; unknown keys are refused by their path."""
+
+from __future__ import annotations
+
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from host.errors import RecipeError
+from host.registry import did_you_mean
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTable:
+    """`[search]`: what looks for the policy, and how long."""
+
+    strategy: str = "galen-joint"
+    # Latency as a fraction of the optimised fp32 program's; several give one search each.
+    target: tuple[float, ...] = (0.3,)
+    episodes: int = 100
+    seed: int = 1
+    reward: str = "absolute"
+    beta: float = -3.0
+    # Kept channels are a multiple of this.
+    round_to: int = 8
+    max_mix_bits: int = 6
+    # Layers that stay fp32 and whole.
+    freeze: tuple[str, ...] = ()
+    # Hyper-parameters of the strategy's agent, by name.
+    agent: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.target or not all(0.0 < t <= 1.0 for t in self.target):
+            raise RecipeError(f"search.target: must lie in (0, 1], got {list(self.target)}")
+        if self.episodes < 1:
+            raise RecipeError(f"search.episodes: must be at least 1, got {self.episodes}")
+        if self.round_to < 1:
+            raise RecipeError(f"search.round_to: must be at least 1, got {self.round_to}")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainTable:
+    """`[train]`: how the network is trained where no checkpoint is given; 0 epochs: its default."""
+
+    epochs: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneTable:
+    """`[finetune]`: quantization-aware training of candidates and of the chosen policy."""
+
+    search_steps: int = 20
+    search_lr: float = 0.01
+    final_epochs: int = 5
+    final_lr: float = 0.02
+    batch_size: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureTable:
+    """`[measure]`: the measurement protocols while searching and for the report."""
+
+    search: str = "search"
+    report: str = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One search, complete: what, on which board, how, and where it is kept."""
+
+    model: str
+    data: str
+    checkpoint: str | None = None
+    data_dir: str | None = None
+    board: str = "sim:rpi4"
+    threads: int = 1
+    # Images of the validation split that score a candidate; 0: all of them.
+    validation_images: int = 0
+    sensitivity_images: int = 256
+    runs: str = "runs"
+    search: SearchTable = field(default_factory=SearchTable)
+    train: TrainTable = field(default_factory=TrainTable)
+    finetune: FinetuneTable = field(default_factory=FinetuneTable)
+    measure: MeasureTable = field(default_factory=MeasureTable)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the resolved recipe as JSON."""
+        return asdict(self)
+
+
+def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a TOML recipe; `overrides` are dotted keys such as `search.seed`."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except FileNotFoundError as e:
+        raise RecipeError(f"{path}: no such recipe") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise RecipeError(f"{path}: {e}") from e
+    for key, value in (overrides or {}).items():
+        put(table, key, value)
+    try:
+        return build(Recipe, table)
+    except RecipeError as e:
+        raise RecipeError(f"{path.name}: {e}") from e
+
+
+def put(table: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+    table[last] = value
+
+
+def build(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
+    """Make a dataclass from a table; raises RecipeError that starts with the path of the key."""
+    hints = get_type_hints(cls)
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in known:
+            raise RecipeError(f"{where}{key}: unknown key{did_you_mean(key, known)}")
+    values = {}
+    for name, spec in known.items():
+        if name in table:
+            values[name] = _convert(hints[name], table[name], f"{where}{name}")
+        elif spec.default is MISSING and spec.default_factory is MISSING:
+            raise RecipeError(f"{where}{name}: must be given")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where}: must be a table")
+        return build(hint, value, f"{where}.")
+    if get_origin(hint) in (Union, types.UnionType):
+        inner = [t for t in get_args(hint) if t is not type(None)]
+        return None if value is None else _convert(inner[0], value, where)
+    if get_origin(hint) is tuple:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_convert(get_args(hint)[0], v, where) for v in items)
+    if get_origin(hint) is not None:
+        return dict(value)
+    return _scalar(hint, value, where)
+
+
+def _scalar(hint: type, value: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise RecipeError(f"{where}: must be {_NAMES[hint]}, got {value!r}")
+    return value
+
+
+_NAMES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}

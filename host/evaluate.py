@@ -1,0 +1,151 @@
+"""Policy to Evaluation: compress, train a little, count, and ask the board or the cache."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from host.artifact import Artifact
+from host.boards.protocol import SEARCH, MeasureProtocol
+from host.boards.session import BoardSession
+from host.boards.types import Measurement
+from host.compress.candidate import compress
+from host.compress.finetune import Training, accuracy, finetune, ratio
+from host.compress.plan import PruningPlan
+from host.data import Data
+from host.lower.build import Builder
+from host.policy import Policy, policy_bops, policy_macs, program_digest
+from host.store import Store
+from host.types import Evaluation, Figure, Graph
+
+SEED_BITS = 63
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is compressed: a trained network, its layers, its channel groups and its data."""
+
+    network: nn.Module
+    graph: Graph
+    plan: PruningPlan
+    data: Data
+
+
+@dataclass
+class Meter:
+    """Latency of programs on one leased board, each program measured once per protocol."""
+
+    builder: Builder
+    session: BoardSession
+    store: Store
+    protocol: MeasureProtocol = SEARCH
+    measured: int = 0
+
+    def artifact(self, network: nn.Module, policy: Policy, folder: Path) -> Artifact:
+        """Build an artifact for latency alone."""
+        return self.builder.build(network, policy, folder)
+
+    def latency(self, artifact: Artifact) -> tuple[str, Measurement, bool]:
+        """Return the measurement's name, the measurement, and whether it came from the cache."""
+        structure = artifact.manifest["structure"]
+        fingerprint = self.session.info.fingerprint_digest
+        if found := self.store.cached(structure, fingerprint, asdict(self.protocol)):
+            return *found, True
+        measurement = self.session.measure(artifact, self.protocol, synthetic_weights=True)
+        self.measured += 1
+        return self.store.add_measurement(measurement), measurement, False
+
+    def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
+        """Yield (layer, median milliseconds) of every kernel call."""
+        with tempfile.TemporaryDirectory() as folder:
+            artifact = self.artifact(network, policy, Path(folder))
+            for timing in self.session.profile(artifact, synthetic_weights=True):
+                yield timing.layer, sorted(timing.samples_ns)[len(timing.samples_ns) // 2] / 1e6
+
+
+@dataclass
+class Evaluator:
+    """Evaluates policies of one subject; the same policy and seed give the same accuracy."""
+
+    subject: Subject
+    meter: Meter
+    training: Training
+    validation_images: int | None = None
+    seed: int = 0
+    known: dict[str, Evaluation] = field(default_factory=dict)
+
+    def __call__(self, policy: Policy) -> Evaluation:
+        """Return the evaluation of a policy on validation images; equal policies are not redone."""
+        name = policy.digest()
+        if name not in self.known:
+            self.known[name] = self._evaluate(policy)
+        return self.known[name]
+
+    def _evaluate(self, policy: Policy) -> Evaluation:
+        start = time.perf_counter()
+        subject = self.subject
+        network = compress(subject.network, policy, subject.plan, subject.data)
+        with tempfile.TemporaryDirectory() as folder:
+            artifact = self.meter.artifact(network, policy, Path(folder))
+            name, measurement, cached = self.meter.latency(artifact)
+        if self.training.steps != 0:
+            generator = torch.Generator().manual_seed(seed_of(policy, self.seed))
+            finetune(network, subject.data, self.training, generator=generator)
+        counts = accuracy(network, "validation", subject.data, limit=self.validation_images)
+        return evaluation(
+            subject.graph,
+            policy,
+            ratio(counts),
+            counts[1],
+            "validation",
+            artifact,
+            (name, measurement, cached),
+            time.perf_counter() - start,
+        )
+
+
+def evaluation(
+    graph: Graph,
+    policy: Policy,
+    share: float,
+    samples: int,
+    split: str,
+    artifact: Artifact,
+    latency: tuple[str, Measurement, bool],
+    seconds: float = 0.0,
+) -> Evaluation:
+    """Put together what is known of one policy and its program."""
+    name, measurement, cached = latency
+    interval = measurement.latency_ms
+    source = "cached" if cached else "measured"
+    energy = measurement.energy_mj
+    return Evaluation(
+        accuracy=share,
+        samples=samples,
+        split=split,  # type: ignore[arg-type]
+        macs=sum(policy_macs(graph, policy).values()),
+        bops=sum(policy_bops(graph, policy).values()),
+        size_bytes=artifact.size_bytes,
+        latency_ms=Figure(interval.median, source, interval.low, interval.high),  # type: ignore[arg-type]
+        energy_mj=None if energy is None else Figure(energy, source),  # type: ignore[arg-type]
+        artifact=artifact.digest,
+        measurements=(name,),
+        verdict=measurement.verdict,
+        seconds=seconds,
+    )
+
+
+def seed_of(policy: Policy, seed: int) -> int:
+    """Return a seed for one policy, the same in every process and after every resume."""
+    return (int(policy.digest()[:15], 16) ^ seed) % (1 << SEED_BITS)
+
+
+def structure_of(subject: Subject, builder: Builder, policy: Policy) -> str:
+    """Return the identity of a policy's program without its weights."""
+    return program_digest(subject.graph, policy, builder.target.name, builder.threads)

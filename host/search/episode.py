@@ -1,0 +1,39 @@
+"""One evaluated policy of a search, and what may be read off many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from host.policy import Policy
+from host.types import Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One evaluated policy and its reward."""
+
+    number: int
+    policy: Policy
+    evaluation: Evaluation
+    reward: float
+
+    @property
+    def latency_ms(self) -> float:
+        """Median latency of the evaluation."""
+        figure = self.evaluation.latency_ms
+        return figure.value if figure else float("inf")
+
+
+def best(episodes: Sequence[Episode]) -> Episode:
+    """Return the episode of the highest reward, the first of equals."""
+    return max(episodes, key=lambda e: (e.reward, -e.number))
+
+
+def pareto(episodes: Sequence[Episode]) -> list[Episode]:
+    """Return the episodes that no other beats in both accuracy and latency, fastest first."""
+    front: list[Episode] = []
+    for episode in sorted(episodes, key=lambda e: (e.latency_ms, -e.evaluation.accuracy)):
+        if not front or episode.evaluation.accuracy > front[-1].evaluation.accuracy:
+            front.append(episode)
+    return front

@@ -1,0 +1,144 @@
+"""The SQLite store: raw measurements, episodes of searches, boards; statistics are never stored.
+
+Several processes may write at once (WAL). Every row is durable when a method returns.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlite_utils
+
+from host.boards.types import Measurement
+from host.canonical import canonical_json, digest
+from host.errors import StoreError
+from host.policy import Policy
+from host.search.episode import Episode
+from host.types import Evaluation
+
+BUSY_TIMEOUT_MS = 30_000
+MIGRATIONS = (
+    """CREATE TABLE measurement (
+        id TEXT PRIMARY KEY, structure TEXT NOT NULL, fingerprint TEXT NOT NULL,
+        protocol TEXT NOT NULL, artifact TEXT NOT NULL, board TEXT NOT NULL,
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+        record TEXT NOT NULL) STRICT""",
+    "CREATE INDEX measurement_key ON measurement (structure, fingerprint, protocol)",
+    """CREATE TABLE episode (
+        run TEXT NOT NULL, number INTEGER NOT NULL, policy TEXT NOT NULL,
+        evaluation TEXT NOT NULL, reward REAL NOT NULL, PRIMARY KEY (run, number)) STRICT""",
+)
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.OperationalError, sqlite3.DatabaseError) as e:
+        full = "full" in str(e).lower()
+        remedy = "free some space" if full else "close what else uses it, or restore a copy"
+        raise StoreError(f"{path}: {e}; {remedy}, then resume") from e
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a database and bring it to the newest version, one migration a transaction."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    while True:
+        db.execute("BEGIN IMMEDIATE")
+        (have,) = db.execute("PRAGMA user_version").fetchone()
+        if have > len(MIGRATIONS):
+            db.execute("ROLLBACK")
+            raise StoreError(f"{path} was written by a newer version; update hil-lab")
+        if have == len(MIGRATIONS):
+            db.execute("ROLLBACK")
+            return db
+        db.execute(MIGRATIONS[have])
+        db.execute(f"PRAGMA user_version = {have + 1}")
+        db.execute("COMMIT")
+
+
+class Store:
+    """One database of a lab; open it per process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _mapped(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite_utils.Database(connect(path))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.conn.close()
+
+    def add_measurement(self, measurement: Measurement) -> str:
+        """Keep a raw measurement and return its name; the same one twice is kept once."""
+        record = measurement.to_dict()
+        name = f"m-{digest(record)[:12]}"
+        row = {
+            "id": name,
+            "structure": measurement.structure,
+            "fingerprint": measurement.fingerprint_digest,
+            "protocol": digest(record["protocol"]),
+            "artifact": measurement.artifact,
+            "board": measurement.board,
+            "record": canonical_json(record),
+        }
+        with _mapped(self.path):
+            self._db["measurement"].insert(row, ignore=True)
+        return name
+
+    def measurement(self, name: str) -> Measurement:
+        """Return a measurement by name; raises StoreError for an unknown one."""
+        with _mapped(self.path):
+            rows = list(self._db["measurement"].rows_where("id = ?", [name]))
+        if not rows:
+            raise StoreError(f"{self.path} holds no measurement {name}")
+        return Measurement.from_dict(json.loads(rows[0]["record"]))
+
+    def cached(
+        self, structure: str, fingerprint: str, protocol: Mapping[str, Any]
+    ) -> tuple[str, Measurement] | None:
+        """Return the newest measurement of a program on such a board that is not invalid."""
+        where = "structure = ? AND fingerprint = ? AND protocol = ?"
+        key = [structure, fingerprint, digest(dict(protocol))]
+        with _mapped(self.path):
+            rows = list(self._db["measurement"].rows_where(where, key, order_by="rowid desc"))
+        for row in rows:
+            measurement = Measurement.from_dict(json.loads(row["record"]))
+            if measurement.verdict != "invalid":
+                return row["id"], measurement
+        return None
+
+    def add_episode(self, run: str, episode: Episode) -> None:
+        """Keep an episode of a run; the same number twice is an error."""
+        row = {
+            "run": run,
+            "number": episode.number,
+            "policy": canonical_json(episode.policy.to_dict()),
+            "evaluation": canonical_json(episode.evaluation.to_dict()),
+            "reward": episode.reward,
+        }
+        with _mapped(self.path):
+            self._db["episode"].insert(row)
+
+    def episodes(self, run: str) -> list[Episode]:
+        """Return the episodes of a run in order."""
+        with _mapped(self.path):
+            rows = list(self._db["episode"].rows_where("run = ?", [run], order_by="number"))
+        return [
+            Episode(
+                row["number"],
+                Policy.from_dict(json.loads(row["policy"])),
+                Evaluation.from_dict(json.loads(row["evaluation"])),
+                row["reward"],
+            )
+            for row in rows
+        ]
