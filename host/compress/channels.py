@@ -35,19 +35,19 @@ def sliced(network: nn.Module, removed: Removed) -> nn.Module:
 
 def zeroed(network: nn.Module, removed: Removed) -> nn.Module:
     """Set everything of these channels to zero in place, and return the network."""
-    with torch.no_grad():
-        for (name, side), channels in removed.items():
-            module = network.get_submodule(name)
-            index = torch.from_numpy(channels)
-            for tensor in _affine(module):
-                tensor.index_fill_(1 if side == "in" else 0, index, 0.0)
-                if side == "in":
-                    break  # a bias has no input side
+    for (name, side), channels in removed.items():
+        zero_channels(network.get_submodule(name), side, channels)
     return network
 
 
-def _affine(module: nn.Module) -> list[Tensor]:
-    return [t for t in (module.weight, module.bias) if isinstance(t, Tensor)]
+def zero_channels(module: nn.Module, side: Side, channels: NDArray[np.int64]) -> None:
+    """Set the weights (and, on the output side, biases) of these channels to zero in place."""
+    index = torch.from_numpy(channels)
+    with torch.no_grad():
+        if isinstance(module.weight, Tensor):
+            module.weight.index_fill_(1 if side == "in" else 0, index, 0.0)
+        if isinstance(module.bias, Tensor) and side == "out":
+            module.bias.index_fill_(0, index, 0.0)
 
 
 def _slice(module: nn.Module, side: Side, channels: NDArray[np.int64]) -> None:

@@ -100,15 +100,17 @@ class QuantLayer(nn.Module):
         centred = self.input_codes(x).double() - self.act_zero
         return self._linear(centred, self.weight_codes().double()).to(torch.int32)
 
-    def observe(self, x: Tensor) -> None:
-        """Fit the range to this input and to those seen since calibration began."""
-        assert self._seen is not None
-        # The extremes ride along in the thinned sample, so one list carries all.
-        self._seen.append(torch.cat([thinned(x), x.detach().aminmax().min[None], x.max()[None]]))
-        samples = torch.cat(self._seen)
+    def fit_range(self, samples: Tensor) -> None:
+        """Set the activation range that suits these input values, their extremes among them."""
         low, high = best_range(samples, float(samples.min()), float(samples.max()), self.act_bits)
         self.act_low.fill_(low)
         self.act_high.fill_(high)
+
+    def observe(self, x: Tensor) -> None:
+        """Fit the range to this input and to those seen since calibration began."""
+        assert self._seen is not None
+        self._seen.append(thinned(x))
+        self.fit_range(torch.cat(self._seen))
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute as the integer program does, in floats that hold integers."""

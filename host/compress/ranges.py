@@ -50,9 +50,9 @@ def best_clip_ratio(weight: Tensor, bits: int) -> Tensor:
 
 
 def thinned(values: Tensor) -> Tensor:
-    """Return about 8192 of the values, evenly spread by an odd stride."""
+    """Return about 8192 of the values, evenly spread by an odd stride, and the two extremes."""
     flat = values.detach().flatten()
-    return flat[:: (len(flat) // _SAMPLES) | 1]
+    return torch.cat([flat[:: (len(flat) // _SAMPLES) | 1], torch.stack(flat.aminmax())])
 
 
 def best_range(samples: Tensor, low: float, high: float, bits: int) -> tuple[float, float]:
