@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from device_agent import weights
-from device_agent.errors import Crashed, Missing, Rejected
+from device_agent.errors import AgentError, Crashed, Missing, Rejected
 from device_agent.values import Job
 
 RUNTIME_LIBRARY = "libtvm_runtime.so"
@@ -89,6 +89,8 @@ class Program:
         self._vm["set_instrument"](self._ffi.convert(watch))
         try:
             output = self.run(inputs)
+        except Crashed as e:
+            raise watch.failure or e from e
         finally:
             self._vm["set_instrument"](None)
         watch.finish()
@@ -102,17 +104,22 @@ class Watch:
         self._calls = [row["call"] for row in manifest["kernels"]]
         self._known = frozenset(self._calls)
         self._next = 0
+        self.failure: AgentError | None = None
 
     def __call__(self, func: Any, name: str, before: bool, ret: Any, *args: Any) -> int:
         if name in self._known:
-            if before:
-                self.before()
-            else:
-                index, self._next = self._next, self._next + 1
-                if index >= len(self._calls) or self._calls[index] != name:
-                    raise ValueError(f"call {index} is {name}, which its manifest has elsewhere")
-                self.after(index, args)
+            try:
+                self.before() if before else self._count(name, args)
+            except AgentError as e:
+                self.failure = e  # the runtime would turn it into its own error
+                raise
         return 0
+
+    def _count(self, name: str, args: Sequence[Any]) -> None:
+        index, self._next = self._next, self._next + 1
+        if index >= len(self._calls) or self._calls[index] != name:
+            raise Rejected(f"call {index} is {name}, which its manifest has elsewhere")
+        self.after(index, args)
 
     def before(self) -> None:
         """Note that a kernel is about to run."""

@@ -1,4 +1,4 @@
-"""Compile the two tiny programs of the tests: `python compile_tiny.py FOLDER`, in its own process."""
+"""Compile the two tiny programs of the tests: `python compile_tiny.py FOLDER`, on its own."""
 
 import sys
 from pathlib import Path

@@ -1,0 +1,125 @@
+"""Probes, tuning, meters and the measurement around them, on a temporary file system."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from device_agent.measure import gate, measure
+from device_agent.power import energy, ina2xx
+from device_agent.probes import LinuxProbes, local_identity
+from device_agent.tuning import tuned
+from device_agent.values import Job
+from host.boards.protocol import QUICK, SEARCH
+from protos.values import Block, Conditions
+from tests.contracts.support import FakeProbes, fake_machine
+
+CPUFREQ = "sys/devices/system/cpu/cpu0/cpufreq"
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_probes_read_a_raspberry_pi(tmp_path: Path) -> None:
+    root = write(
+        tmp_path,
+        {
+            "sys/class/thermal/thermal_zone0/temp": "48312\n",
+            f"{CPUFREQ}/scaling_cur_freq": "600000\n",
+            f"{CPUFREQ}/cpuinfo_cur_freq": "1500000\n",
+            f"{CPUFREQ}/scaling_governor": "performance\n",
+            "sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n",
+            "proc/loadavg": "0.00 0.1 0.2 1/100 42\n",
+            "proc/meminfo": "MemTotal: 4000 kB\nMemAvailable:    2048 kB\n",
+        },
+    )
+    conditions = LinuxProbes(root, clock_ns=lambda: 7).read()
+    assert conditions == Conditions(7, 48.312, 1500.0, 0x50005, 0.0, 2 << 20, "performance")
+    assert conditions.under_voltage
+
+
+def test_what_is_absent_is_none(tmp_path: Path) -> None:
+    assert LinuxProbes(tmp_path, clock_ns=lambda: 7).read() == Conditions(7)
+
+
+def test_the_fingerprint_names_the_board(tmp_path: Path) -> None:
+    root = write(tmp_path, {"proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0"})
+    assert local_identity("x", "rpi4", root).fingerprint["model"].endswith("Rev 1.4")
+
+
+def test_the_governor_is_set_and_put_back(tmp_path: Path) -> None:
+    file = write(tmp_path, {f"{CPUFREQ}/scaling_governor": "ondemand"})
+    with pytest.raises(RuntimeError), tuned(file) as notes:
+        assert notes == ()
+        assert (file / CPUFREQ / "scaling_governor").read_text() == "performance"
+        raise RuntimeError
+    assert (file / CPUFREQ / "scaling_governor").read_text() == "ondemand"
+
+
+def test_a_governor_that_cannot_be_read_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / CPUFREQ / "scaling_governor").mkdir(parents=True)
+    with tuned(tmp_path) as notes:
+        assert notes == ("governor of cpu0 not set: Is a directory",)
+
+
+def test_an_ina_meter_is_found_and_read(tmp_path: Path) -> None:
+    write(tmp_path, {"sys/class/hwmon/hwmon0/name": "cpu_thermal\n"})
+    assert ina2xx.find(tmp_path) is None
+    folder = "sys/class/hwmon/hwmon1"
+    write(tmp_path, {f"{folder}/name": "ina226\n", f"{folder}/power1_input": "2345000\n"})
+    found = ina2xx.find(tmp_path)
+    assert found and ina2xx.read_w(found) == 2.345
+
+
+def test_energy_integrates_power() -> None:
+    assert energy([(0.0, 2.0), (1.0, 4.0), (3.0, 4.0)]) == (11.0, 3.0, 3)
+
+
+class FakeMeter:
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.open = False
+
+    def start(self) -> None:
+        assert not self.open
+        self.open = True
+
+    def stop(self) -> tuple[float, float, int]:
+        assert self.open
+        self.open = False
+        return 6.0, 2.0, 20
+
+
+def test_energy_counts_the_sampling_windows_alone(tmp_path: Path) -> None:
+    machine = replace(fake_machine(), meter=FakeMeter(), sleep=lambda _: None)
+    blocks: list[Block] = []
+    plan = replace(SEARCH, blocks=2, idle_s=1.0)
+    spent = measure(machine, Job({}, tmp_path), plan, lambda *_: None, blocks.append)
+    assert spent and (spent.active_j, spent.active_s, spent.idle_w) == (12.0, 4.0, 3.0)
+    assert spent.inferences == sum(len(b.samples_ns) for b in blocks) == 60
+
+
+def test_the_gate_waits_and_then_says_what_is_wrong() -> None:
+    probes = FakeProbes(Conditions(1, temperature_c=80.0))
+    waited: list[float] = []
+    machine = replace(
+        fake_machine(probes=probes), sleep=waited.append, clock_s=lambda: float(len(waited))
+    )
+    assert gate(machine, SEARCH) == ("gate: 80.0 C, the plan starts below 65",)
+    assert sum(waited) == SEARCH.gate_wait_s
+
+
+def test_the_gate_opens_when_the_board_has_cooled() -> None:
+    probes = FakeProbes(Conditions(1, temperature_c=80.0))
+
+    def cool(_: float) -> None:
+        probes.conditions = Conditions(2, temperature_c=50.0)
+
+    assert gate(replace(fake_machine(probes=probes), sleep=cool), QUICK) == ()
