@@ -161,7 +161,7 @@ def sim_machine(
         identity=_identity(name, settings),
         runner=runner,
         probes=SimProbes(physics),
-        meter=SimMeter(physics.clock_s, lambda: runner.busy_cores),
+        meter=SimMeter(physics.clock_ns, lambda: runner.busy_cores),
         tuned=runner.measuring,
         sleep=physics.sleep,
         clock_s=physics.clock_s,

@@ -20,17 +20,17 @@ class SimMeter:
 
     name = "simulated"
 
-    def __init__(self, clock_s: Callable[[], float], busy_cores: Callable[[], float]) -> None:
-        self._clock_s = clock_s
+    def __init__(self, clock_ns: Callable[[], int], busy_cores: Callable[[], float]) -> None:
+        self._clock_ns = clock_ns
         self._busy_cores = busy_cores
-        self._start_s = 0.0
+        self._start_ns = 0
 
     def start(self) -> None:
         """Begin a window."""
-        self._start_s = self._clock_s()
+        self._start_ns = self._clock_ns()
 
     def stop(self) -> tuple[float, float, int]:
         """End the window: joules, seconds and readings."""
-        seconds = self._clock_s() - self._start_s
+        seconds = (self._clock_ns() - self._start_ns) / 1e9
         joules = watts(self._busy_cores()) * seconds
         return joules, seconds, round(seconds / READING_S)

@@ -1,0 +1,107 @@
+"""The inventory: names, selectors, built-in boards, and errors that name the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hil_lab.inventory import (
+    BoardEntry,
+    open_board,
+    open_pool,
+    read_inventory,
+    select,
+    served,
+    sim_settings,
+)
+from hil_lab.simboard.board import SimSettings
+from host.errors import CallerError, RecipeError
+from tests.contracts.support import fake_machine
+
+GOOD = '[boards.pi4-01]\nkind = "rpi4"\naddress = "192.0.2.14:7010"\ntags = ["rack1"]\n'
+
+
+def read(tmp_path: Path, text: str) -> dict[str, BoardEntry]:
+    path = tmp_path / "boards.toml"
+    path.write_text(text)
+    return read_inventory(path)
+
+
+def test_an_inventory_is_read(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD) == {
+        "pi4-01": BoardEntry("pi4-01", "rpi4", "192.0.2.14:7010", ("rack1",))
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace("tags", "tag"), r'boards\.pi4-01: unknown key "tag"; did you mean "tags"'),
+        ("[board.x]", r'unknown key "board"; did you mean "boards"'),
+        ('[boards.x]\nkind = "rpi4"', r"boards\.x\.address: must be given"),
+        ("[boards]\nx = 3", r"boards\.x: must be a table"),
+        ("not toml", "boards.toml: "),
+    ],
+)
+def test_a_wrong_inventory_names_the_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        read(tmp_path, text)
+
+
+def test_a_missing_inventory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such inventory"):
+        read_inventory(tmp_path / "none.toml")
+
+
+def test_selectors_choose_by_name_tag_and_kind(tmp_path: Path) -> None:
+    inventory = read(tmp_path, GOOD)
+    for selector in ("pi4-01", "tag=rack1", "kind=rpi4"):
+        assert [e.name for e in select(inventory, selector)] == ["pi4-01"]
+    with pytest.raises(CallerError, match='no board "pi4-02"; did you mean "pi4-01"'):
+        select(inventory, "pi4-02")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("sim:rpi4", SimSettings()),
+        ("sim:rpi4?seed=3&clock_mhz=1500", SimSettings(3, 1500)),
+        ("sim:rpi4?fault=hang", SimSettings(fault="hang")),
+    ],
+)
+def test_a_simulated_board_takes_options(name: str, settings: SimSettings) -> None:
+    assert sim_settings(name) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sim:rpi4?sed=3", 'unknown key "sed"; did you mean "seed"'),
+        ("sim:rpi4?fault=hag", 'unknown fault "hag"; did you mean "hang"'),
+        ("sim:rpi4?seed=x", "integers"),
+        ("sim:rpi4?clock_mhz=9", "one of 1500, 1800"),
+        ("sim:rpi5", 'did you mean "sim:rpi4"'),
+        ("loacl", 'did you mean "local"'),
+    ],
+)
+def test_a_wrong_name_gets_a_hint(name: str, message: str) -> None:
+    with pytest.raises(CallerError, match=message), open_board(name, {}):
+        pass
+
+
+@pytest.mark.parametrize("name", ["local", "sim:rpi4"])
+def test_built_in_boards_are_served_by_the_real_agent(name: str) -> None:
+    with open_board(name) as client:
+        assert client.describe().kind == name
+
+
+def test_a_pool_opens_what_the_selector_names() -> None:
+    with served(fake_machine()) as client:
+        entries = {n: BoardEntry(n, "fake", client.address, ("rack",)) for n in ("a", "b")}
+        with open_pool("tag=rack", "me", entries) as pool, pool.session() as session:
+            assert session.info.name == "fake"
+        with pytest.raises(CallerError, match="is 2 boards"), open_board("tag=rack", entries):
+            pass
+    with open_pool("sim:rpi4", "me") as pool, pool.session() as session:
+        assert session.info.kind == "sim:rpi4"
