@@ -48,16 +48,11 @@ class Pool:
                     busy.append(f"{name}: in use here")
                     continue
                 try:
-                    session = stack.enter_context(self._boards[name].lease(self._holder))
+                    return name, stack.enter_context(self._held(name))
                 except BoardBusy as e:
                     busy.append(str(e))
-                    self._free(name)
                 except (BoardUnreachable, VersionMismatch) as e:
                     self.dropped[name] = str(e)
-                    self._free(name)
-                else:
-                    stack.callback(self._free, name)
-                    return name, session
             self._wait(busy, until)
 
     def _wait(self, busy: list[str], until: float) -> None:
@@ -78,6 +73,12 @@ class Pool:
             self._taken.add(name)
             return free
 
-    def _free(self, name: str) -> None:
-        with self._lock:
-            self._taken.discard(name)
+    @contextmanager
+    def _held(self, name: str) -> Iterator[BoardSession]:
+        """Lease a reserved board; it is free for other threads once the lease is given back."""
+        try:
+            with self._boards[name].lease(self._holder) as session:
+                yield session
+        finally:
+            with self._lock:
+                self._taken.discard(name)

@@ -30,6 +30,7 @@ from protos.convert import from_message, to_message
 CHUNK_BYTES = 1 << 20
 UPLOAD_ATTEMPTS = 3
 CALL_DEADLINE_S = 20.0
+RELEASE_DEADLINE_S = 3.0
 LOAD_MARGIN_S = 60.0
 PROFILE_REPEATS = 20
 
@@ -135,9 +136,11 @@ class BoardSession:
     def close(self) -> None:
         """Stop the heartbeat and give the board back; a board that is gone frees itself."""
         self._ended.set()
-        self._heart.join()
+        self._heart.join(timeout=RELEASE_DEADLINE_S)
+        request = pb.ReleaseRequest(token=self._token)
         try:
-            self._call("Release")
+            with mapped(self.info.name):
+                self._stub.Release(request, timeout=RELEASE_DEADLINE_S)
         except (LeaseLost, BoardUnreachable):
             return
 
