@@ -31,7 +31,8 @@ class Physics:
         self.rest()
 
     def rest(self) -> None:
-        """Cool down to idle, as before every measurement."""
+        """Cool down to idle, as before every measurement; time starts over."""
+        self.now_ns = 0
         self.temperature_c = self.ambient_c + power.IDLE_W * RESISTANCE_C_PER_W
         self.sticky_bits = 0
 

@@ -11,6 +11,7 @@ import numpy as np
 from host.policy import Choice, Policy
 from host.search.galen import choice
 from host.search.strategy import STRATEGIES, Problem, State
+from host.sensitivity.table import Kind
 from host.types import Evaluation, Layer
 
 UNIFORM_SPARSITIES = (0.0, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -177,7 +178,11 @@ class Greedy:
         if wish.mode == "int8":
             harm += sum(table.get("int8", ()))
         if wish.mode == "mix":
-            for kind, bits in (("act", wish.act_bits), ("weight", wish.weight_bits)):
+            pairs: tuple[tuple[Kind, int], ...] = (
+                ("act", wish.act_bits),
+                ("weight", wish.weight_bits),
+            )
+            for kind, bits in pairs:
                 if levels := table.get(kind):
                     harm += levels[min(bits, len(levels)) - 1]
         return harm

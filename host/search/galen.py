@@ -14,16 +14,17 @@ import numpy as np
 from host.policy import Choice, Policy, Space, discretise, policy_bops, policy_macs
 from host.search.agents.ddpg import DDPG, DDPGSettings
 from host.search.strategy import STRATEGIES, Problem, State, Strategy
+from host.sensitivity.table import Kind
 from host.types import Evaluation, Layer
 
-Kind = Literal["prune", "quantize", "joint"]
+Agent = Literal["prune", "quantize", "joint"]
 # Which actions each agent sets, in order (paper, section 4).
-ACTIONS: dict[Kind, tuple[str, ...]] = {
+ACTIONS: dict[Agent, tuple[str, ...]] = {
     "prune": ("sparsity",),
     "quantize": ("act", "weight"),
     "joint": ("sparsity", "act", "weight"),
 }
-SENSITIVITIES: dict[Kind, tuple[str, ...]] = {
+SENSITIVITIES: dict[Agent, tuple[Kind, ...]] = {
     "prune": ("prune",),
     "quantize": ("act", "weight", "int8"),
     "joint": ("prune", "act", "weight", "int8"),
@@ -49,7 +50,7 @@ def quantization(act: float, weight: float, layer: Layer, space: Space) -> Choic
     return Choice()
 
 
-def choice(kind: Kind, actions: np.ndarray, layer: Layer, space: Space) -> Choice:
+def choice(kind: Agent, actions: np.ndarray, layer: Layer, space: Space) -> Choice:
     """Map one step's actions in [0, 1] to a wish for its layer."""
     values = dict(zip(ACTIONS[kind], (float(a) for a in actions), strict=True))
     form = Choice()
@@ -67,7 +68,7 @@ class Encoder:
     them, with flags (instead of Galen's sentinel 1000) for what a layer does not support.
     """
 
-    kind: Kind
+    kind: Agent
     problem: Problem
     fixed: np.ndarray = field(init=False)
 
@@ -122,8 +123,8 @@ class Encoder:
 class Galen:
     """One DDPG agent over the layers that it may change."""
 
-    def __init__(self, kind: Kind, problem: Problem) -> None:
-        self.kind: Kind = kind
+    def __init__(self, kind: Agent, problem: Problem) -> None:
+        self.kind: Agent = kind
         self.problem = problem
         self.encoder = Encoder(kind, problem)
         settings = DDPGSettings(**problem.settings)

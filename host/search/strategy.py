@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from host.policy import Policy, Space
 from host.registry import Registry
 from host.search.reward import Reward
+from host.sensitivity.table import Kind
 from host.types import Evaluation
 
 # Nested dictionaries of tensors, numbers, strings and lists: what a checkpoint can hold.
@@ -30,7 +31,7 @@ class Problem:
     reference_ms: float
     episodes: int
     seed: int
-    sensitivity: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
+    sensitivity: Mapping[str, Mapping[Kind, tuple[float, ...]]] = field(default_factory=dict)
     layer_ms: Callable[[Policy], Mapping[str, float]] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 

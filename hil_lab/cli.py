@@ -1,0 +1,72 @@
+"""The command line: arguments in, exit status out; every command lives in hil_lab.commands."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+from hil_lab.commands import COMMANDS
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that guesses what was meant and exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one sentence and exit."""
+        if "invalid choice" in message:
+            wrong = message.split("'")[1]
+            close = difflib.get_close_matches(wrong, list(COMMANDS), n=1)
+            if close:
+                message = f'unknown command "{wrong}"; did you mean "{close[0]}"?'
+        sys.stderr.write(f"error: {message}\n")
+        raise SystemExit(2)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = Parser(
+        prog="hil-lab", description="Hardware-in-the-loop compression for small boards."
+    )
+    parser.add_argument("--version", action="version", version=f"hil-lab {version('hil-lab')}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help)
+        command.configure(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command: 0 is well, 1 the world failed, 2 the caller is wrong."""
+    arguments = make_parser().parse_args(argv)
+    logging.basicConfig(level=logging.DEBUG if arguments.debug else logging.WARNING)
+    # Imported here: the agent's base install has no host package extras to import.
+    from host.errors import CallerError, HilError
+
+    try:
+        return COMMANDS[arguments.command].load()(arguments)
+    except HilError as e:
+        if arguments.debug:
+            raise
+        sys.stderr.write(f"error: {e}\n")
+        return 2 if isinstance(e, CallerError) else 1
+    except ModuleNotFoundError as e:
+        if arguments.debug or e.name is None or e.name.partition(".")[0] in ("host", "hil_lab"):
+            raise
+        sys.stderr.write(
+            f"error: this command needs {e.name}, which the base install leaves out: "
+            "pip install 'hil-lab[host]'\n"
+        )
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was finished is kept: hil-lab resume RUN goes on\n")
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,122 @@
+"""The commands by name; each module is imported only when its command runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Run = Callable[[argparse.Namespace], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: what it says of itself, its arguments, and where it lives."""
+
+    help: str
+    configure: Callable[[argparse.ArgumentParser], None]
+    module: str
+    function: str = "run"
+
+    def load(self) -> Run:
+        """Import the command's module and return what runs it."""
+        run: Run = getattr(importlib.import_module(self.module), self.function)
+        return run
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a recipe key, such as search.episodes=40",
+    )
+    parser.add_argument("--board", help="board to use instead of the recipe's")
+    parser.add_argument("--target", help="latency targets, such as 0.2,0.3,0.5")
+    parser.add_argument("--seed", type=int, help="seed of the search")
+
+
+def _recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="a TOML recipe, or the name of a built-in one")
+    _settings(parser)
+    parser.add_argument("--explain", action="store_true", help="print the resolved recipe and end")
+    _json(parser)
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    _settings(parser)
+    parser.set_defaults(recipe="digits", explain=False)
+    _json(parser)
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="a run folder")
+
+
+def _resume(parser: argparse.ArgumentParser) -> None:
+    _run(parser)
+    _json(parser)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    _run(parser)
+    parser.add_argument("--open", action="store_true", help="show it in the browser")
+
+
+def _at(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--at", help="which finalist: a target such as 0.3, fp32 or uniform-int8")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    _run(parser)
+    _at(parser)
+    parser.add_argument("-o", "--out", required=True, help="the new folder")
+
+
+def _verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="a run folder, or an artifact folder")
+    _at(parser)
+    parser.add_argument("--board", default="local", help="where to run it (default: local)")
+    _json(parser)
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    _run(parser)
+    _at(parser)
+    parser.add_argument("--data", required=True, help="an npz with x (uint8 NHWC) and y")
+    parser.add_argument("--board", default="local", help="where to run it (default: local)")
+    _json(parser)
+
+
+def _agent(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see hil-lab agent --help")
+
+
+def _boards(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("list", "show", "measure", "profile"))
+    parser.add_argument("board", nargs="?", help="a board's name")
+    parser.add_argument("artifact", nargs="?", help="an artifact folder, to measure or profile")
+    parser.add_argument("--protocol", default="search", help="quick, search or report")
+    _json(parser)
+
+
+_HERE = "hil_lab.commands"
+COMMANDS: dict[str, Command] = {
+    "demo": Command("train, search and report on the embedded digits", _demo, f"{_HERE}.search"),
+    "search": Command("search a policy for a recipe", _recipe, f"{_HERE}.search"),
+    "resume": Command("go on with a run", _resume, f"{_HERE}.search", "resume"),
+    "train": Command("train a recipe's network", _recipe, f"{_HERE}.train"),
+    "sensitivity": Command("measure a recipe's KL table", _recipe, f"{_HERE}.sensitivity"),
+    "report": Command("write a run's report.html", _report, f"{_HERE}.report"),
+    "export": Command("copy a finished program out of a run", _export, f"{_HERE}.export"),
+    "verify": Command("prove a program against its network", _verify, f"{_HERE}.verify"),
+    "evaluate": Command("accuracy of the compiled program", _evaluate, f"{_HERE}.evaluate"),
+    "boards": Command("boards: list, show, measure, profile", _boards, f"{_HERE}.boards"),
+    "agent": Command("run the daemon of a board", _agent, f"{_HERE}.agent"),
+}

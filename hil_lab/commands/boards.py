@@ -1,0 +1,115 @@
+"""`hil-lab boards`: what there is, what state it is in, and measurements by hand."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hil_lab.console import print_json, print_table
+from hil_lab.experiment import PROTOCOLS
+from hil_lab.inventory import DEFAULT_INVENTORY, LOCAL, open_board, read_inventory
+from host.artifact import Artifact
+from host.boards.types import BoardInfo
+from host.errors import BoardError, CallerError
+from host.registry import did_you_mean
+
+BUILT_IN = (LOCAL, "sim:rpi4")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run one of the actions."""
+    actions = {"list": _list, "show": _show, "measure": _measure, "profile": _profile}
+    return actions[arguments.action](arguments)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    listed = read_inventory(DEFAULT_INVENTORY) if DEFAULT_INVENTORY.exists() else {}
+    rows = [_state(name) for name in (*listed, *BUILT_IN)]
+    if arguments.json:
+        print_json(rows)
+    else:
+        columns = ("name", "kind", "arch", "state", "lease", "why")
+        cells = [[str(row.get(c, "")) for c in columns] for row in rows]
+        print_table([c.upper() for c in columns], cells)
+    return 0
+
+
+def _state(name: str) -> dict[str, Any]:
+    try:
+        with open_board(name) as client:
+            info = client.describe()
+    except BoardError as e:
+        return {"name": name, "state": "unreachable", "why": str(e)}
+    return {
+        "name": name,
+        "kind": info.kind,
+        "arch": info.arch,
+        "state": info.state,
+        "lease": info.holder or "-",
+        "why": info.reason,
+    }
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    with open_board(_board(arguments)) as client:
+        info = client.describe()
+    if arguments.json:
+        print_json(_info(info))
+    else:
+        rows = [[key, str(value)] for key, value in _info(info).items()]
+        print_table(("", ""), rows)
+    return 0
+
+
+def _info(info: BoardInfo) -> dict[str, Any]:
+    return {**asdict(info), "fingerprint": dict(info.fingerprint)}
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    if arguments.protocol not in PROTOCOLS:
+        hint = did_you_mean(arguments.protocol, PROTOCOLS)
+        raise CallerError(f'unknown protocol "{arguments.protocol}"{hint}')
+    protocol = PROTOCOLS[arguments.protocol]
+    with open_board(_board(arguments)) as client, client.lease("measure") as session:
+        measurement = session.measure(_artifact(arguments), protocol)
+    if arguments.json:
+        print_json(measurement.to_dict())
+        return 0
+    interval, energy = measurement.latency_ms, measurement.energy_mj
+    rows = [
+        ["latency", f"{interval.median:.4f} ms [{interval.low:.4f}, {interval.high:.4f}]"],
+        ["samples", str(len(measurement.samples_ns))],
+        ["energy", "-" if energy is None else f"{energy:.3f} mJ"],
+        ["verdict", f"{measurement.verdict} {'; '.join(measurement.reasons)}"],
+    ]
+    print_table(("", measurement.board), rows)
+    return 0
+
+
+def _profile(arguments: argparse.Namespace) -> int:
+    with open_board(_board(arguments)) as client, client.lease("profile") as session:
+        timings = session.profile(_artifact(arguments))
+    rows = [(t, sorted(t.samples_ns)[len(t.samples_ns) // 2] / 1e3) for t in timings]
+    if arguments.json:
+        print_json([{**asdict(t), "median_us": us} for t, us in rows])
+        return 0
+    total = sum(us for _, us in rows)
+    cells = [[t.layer, t.kind, f"{us:.1f}", f"{us / total:.1%}"] for t, us in rows]
+    print_table(("layer", "kernel", "us", "share"), cells)
+    return 0
+
+
+def _board(arguments: argparse.Namespace) -> str:
+    if not arguments.board:
+        raise CallerError(f"name a board: hil-lab boards {arguments.action} BOARD")
+    return str(arguments.board)
+
+
+def _artifact(arguments: argparse.Namespace) -> Artifact:
+    if not arguments.artifact:
+        raise CallerError(
+            f"name an artifact folder: hil-lab boards {arguments.action} BOARD FOLDER"
+        )
+    return Artifact.load(Path(arguments.artifact))

@@ -1,0 +1,211 @@
+"""From the chosen policies to reported numbers: final training, test accuracy, artifact, proof."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from hil_lab.experiment import Search, Workbench, save_network, target_of
+from hil_lab.inventory import LOCAL, open_board
+from hil_lab.runs import RESULT, Run
+from host.artifact import Artifact
+from host.compress.candidate import compress
+from host.compress.finetune import Training, accuracy, finetune, ratio
+from host.errors import ArtifactRejected
+from host.evaluate import evaluation, seed_of
+from host.lower.build import Builder
+from host.policy import Policy, uncompressed, uniform_int8
+from host.search.episode import Episode, best
+from host.types import Evaluation
+from host.verify import complaints, summary
+from protos.values import VerifyReport
+
+FP32, INT8 = "fp32", "uniform-int8"
+NETWORK, POLICY, FINALIST = "network.safetensors", "policy.json", "finalist.json"
+RESULT_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """A policy that gets a final training and a row in the result."""
+
+    name: str
+    policy: Policy
+    target: float | None = None
+    episode: int | None = None
+
+
+def finalists(bench: Workbench, searches: dict[float, list[Episode]]) -> list[Finalist]:
+    """Return the references, then the best policy of every target."""
+    space = bench.space
+    rows = [Finalist(FP32, uncompressed(space.graph)), Finalist(INT8, uniform_int8(space))]
+    for target, episodes in searches.items():
+        top = best(episodes)
+        rows.append(Finalist(f"at-{target}", top.policy, target, top.number))
+    return rows
+
+
+def finish(search: Search, searches: dict[float, list[Episode]]) -> dict[str, Any]:
+    """Finish every finalist that is not finished yet, and write the result."""
+    bench = search.bench
+    rows = []
+    for finalist in finalists(bench, searches):
+        folder = bench.run.path("final", finalist.name)
+        kept = folder / FINALIST
+        if not kept.is_file():
+            record = _finish_one(search, finalist, folder)
+            bench.run.write(str(kept.relative_to(bench.run.folder)), record)
+        rows.append(json.loads(kept.read_text()))
+    result = {
+        "format": RESULT_FORMAT,
+        "run": bench.run.name,
+        "model": bench.recipe.model,
+        "data": bench.recipe.data,
+        "board": asdict(search.session.info)
+        | {"fingerprint": dict(search.session.info.fingerprint)},
+        "target": search.builder.target.name,
+        "strategy": bench.recipe.search.strategy,
+        "reference_ms": search.reference_ms,
+        "measured_programs": search.meter.measured,
+        "rows": rows,
+    }
+    bench.run.write(RESULT, result)
+    bench.run.event("finished")
+    return result
+
+
+def _finish_one(search: Search, finalist: Finalist, folder: Path) -> dict[str, Any]:
+    bench = search.bench
+    network, validation = trained(bench, finalist, folder)
+    counts = accuracy(network, "test", bench.data)
+    artifact = search.builder.build(
+        network, finalist.policy, folder / "artifact", sample=sample(bench)
+    )
+    meter = search.meter_for(bench.recipe.measure.report)
+    scored = evaluation(
+        bench.subject.graph,
+        finalist.policy,
+        ratio(counts),
+        counts[1],
+        "test",
+        artifact,
+        meter.latency(artifact),
+    )
+    return {
+        "name": finalist.name,
+        "target": finalist.target,
+        "episode": finalist.episode,
+        "validation": validation,
+        "policy": finalist.policy.to_dict(),
+        "evaluation": scored.to_dict(),
+        "verify": proofs(search, network, finalist.policy, artifact, folder),
+    }
+
+
+def trained(bench: Workbench, finalist: Finalist, folder: Path) -> tuple[nn.Module, float]:
+    """Return the finished network of a policy and its validation accuracy; kept in its folder."""
+    subject, tuning = bench.subject, bench.recipe.finetune
+    network = compress(subject.network, finalist.policy, subject.plan, subject.data)
+    epochs = 0 if finalist.name == FP32 else tuning.final_epochs
+    kept = folder / NETWORK
+    if not kept.is_file():
+        if epochs:
+            _train(bench, finalist, network, epochs)
+        save_network(network, kept)
+        run_path = (folder / POLICY).relative_to(bench.run.folder)
+        bench.run.write(str(run_path), finalist.policy.to_dict())
+    network.load_state_dict(load_file(kept))
+    return network.eval(), ratio(accuracy(network, "validation", bench.data))
+
+
+def _train(bench: Workbench, finalist: Finalist, network: nn.Module, epochs: int) -> None:
+    tuning = bench.recipe.finetune
+    training = Training(
+        epochs=epochs, batch_size=tuning.batch_size, lr=tuning.final_lr, keep_best=True
+    )
+    generator = torch.Generator().manual_seed(seed_of(finalist.policy, bench.recipe.search.seed))
+    batch = min(training.batch_size, len(bench.data.train))
+    per_epoch = len(bench.data.train) // batch
+    with bench.reporter.progress("finetune", finalist.name, epochs) as advance:
+        best_so_far = finetune(
+            network,
+            bench.data,
+            training,
+            generator=generator,
+            on_progress=lambda p: advance(p.step // per_epoch, ""),
+        )
+        advance(epochs, f"{best_so_far:.1%} validation")
+
+
+def sample(bench: Workbench) -> np.ndarray:
+    """Return the golden input: the first validation image."""
+    images = bench.data.validation.images[:1]
+    array: np.ndarray = bench.data.tensor(images).numpy()
+    return array
+
+
+def proofs(
+    search: Search, network: nn.Module, policy: Policy, artifact: Artifact, folder: Path
+) -> dict[str, Any]:
+    """Verify a program on its board where that can run it, and its twin on this machine."""
+    reporter = search.bench.reporter
+    records = {}
+    try:
+        report = search.session.verify(artifact)
+        records[search.session.info.name] = proof(report)
+        reporter.say(f"verify   {folder.name} on {search.session.info.name}: {summary(report)}")
+    except ArtifactRejected as e:
+        records[search.session.info.name] = {"executed": False, "reason": str(e)}
+    twin = local_twin(search.bench, network, policy, folder / "artifact-local")
+    report = verify_locally(twin, search.bench.run)
+    records[LOCAL] = proof(report)
+    arch = twin.manifest["arch"]
+    reporter.say(f"verify   {folder.name}, {arch} build on {LOCAL}: {summary(report)}")
+    return records
+
+
+def local_twin(bench: Workbench, network: nn.Module, policy: Policy, out: Path) -> Artifact:
+    """Build the same program for this machine."""
+
+    builder = Builder(bench.subject.graph, target_of(platform.machine()), bench.recipe.threads)
+    return builder.build(network, policy, out, sample=sample(bench))
+
+
+def verify_locally(artifact: Artifact, run: Run) -> VerifyReport:
+    """Verify an artifact of this machine's kind."""
+    with open_board(LOCAL) as client, client.lease(run.name) as session:
+        return session.verify(artifact)
+
+
+def proof(report: VerifyReport) -> dict[str, Any]:
+    """Return a verification as JSON."""
+    return {"executed": True, "complaints": complaints(report), **asdict(report)}
+
+
+def table(result: dict[str, Any]) -> list[list[str]]:
+    """Return the final table as text cells: name, accuracy, latency, ratio, size, provenance."""
+    rows = []
+    for row in result["rows"]:
+        e = Evaluation.from_dict(row["evaluation"])
+        figure = e.latency_ms
+        assert figure is not None
+        interval = f"[{figure.low:.3f}, {figure.high:.3f}]"
+        rows.append(
+            [
+                row["name"],
+                f"{e.accuracy:.2%}",
+                f"{figure.value:.3f} ms {interval}",
+                f"{figure.value / result['reference_ms']:.3f}x",
+                f"{e.size_bytes / 1000:.1f} kB",
+                f"{figure.source}, {e.verdict}",
+            ]
+        )
+    return rows
