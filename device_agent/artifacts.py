@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from device_agent.errors import CorruptBlob, DiskFull, Missing, Rejected
+from device_agent.errors import Busy, CorruptBlob, DiskFull, Missing, Rejected
 
 DEFAULT_BUDGET_BYTES = 2 << 30
+UPLOAD_WAIT_S = 15.0
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 Sync = Callable[[int], None]
@@ -73,7 +74,7 @@ class BlobStore:
         Raises CorruptBlob when the complete bytes have another digest (they are dropped), Rejected
         for a wrong offset or size, DiskFull when there is no room.
         """
-        with self._lock, _no_room_is_disk_full(digest):
+        with self._writing(), _no_room_is_disk_full(digest):
             if digest in self:
                 return size_bytes
             partial = self._partial / digest
@@ -87,6 +88,16 @@ class BlobStore:
             if have == size_bytes:
                 self._finish(partial, digest)
             return have
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One upload at a time; a caller that stalls in the middle of one cannot block for ever."""
+        if not self._lock.acquire(timeout=UPLOAD_WAIT_S):
+            raise Busy("another upload is still running")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _append(self, file: IO[bytes], have: int, size_bytes: int, chunks: Iterable[bytes]) -> int:
         for chunk in chunks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +17,11 @@ def local_machine(name: str, kind: str = "local", root: Path = Path("/")) -> Mac
     """Describe this machine and what is attached to it."""
     folder = ina2xx.find(root)
     meter = SampledMeter("ina2xx", partial(ina2xx.read_w, folder)) if folder else None
+    identity = local_identity(name, kind, root)
+    if meter:
+        identity = replace(identity, capabilities=(*identity.capabilities, "energy"))
     return Machine(
-        identity=local_identity(name, kind, root),
+        identity=identity,
         runner=ProcessRunner(),
         probes=LinuxProbes(root),
         meter=meter,

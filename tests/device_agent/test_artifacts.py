@@ -7,14 +7,16 @@ import hashlib
 import itertools
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_agent import artifacts
 from device_agent.artifacts import ArtifactStore, BlobStore, check_digest
-from device_agent.errors import CorruptBlob, DiskFull, Missing, Rejected
+from device_agent.errors import Busy, CorruptBlob, DiskFull, Missing, Rejected
 
 
 def sha(data: bytes) -> str:
@@ -128,3 +130,18 @@ def test_a_manifest_without_its_library_is_refused(tmp_path: Path) -> None:
     text = b'{"golden":null,"library":{"digest":"%s"},"weights":[]}' % (b"0" * 64)
     with pytest.raises(Missing, match="upload it"):
         store.put(text, lambda _: None)
+
+
+def test_a_stalled_upload_makes_the_next_one_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "UPLOAD_WAIT_S", 0.05)
+    store = BlobStore(tmp_path)
+
+    def stalled() -> Iterator[bytes]:
+        with pytest.raises(Busy, match="still running"):
+            put(store, b"other")
+        yield b"slow"
+
+    store.put(sha(b"slow"), 4, 0, stalled())
+    assert sha(b"slow") in store
