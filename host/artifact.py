@@ -78,7 +78,11 @@ class Artifact:
         try:
             data = (self.root / "blobs" / blob_digest).read_bytes()
         except FileNotFoundError as e:
-            raise ArtifactRejected(f"{self.root} lacks blob {blob_digest[:12]}; build it again") from e
+            raise ArtifactRejected(
+                f"{self.root} lacks blob {blob_digest[:12]}; build it again"
+            ) from e
         if hashlib.sha256(data).hexdigest() != blob_digest:
-            raise ArtifactRejected(f"{self.root}: blob {blob_digest[:12]} is corrupt; build it again")
+            raise ArtifactRejected(
+                f"{self.root}: blob {blob_digest[:12]} is corrupt; build it again"
+            )
         return data
