@@ -138,20 +138,17 @@ def _plain(network: nn.Module, group: ChannelGroup) -> bool:
         if isinstance(module, nn.Conv2d):
             if module.groups > 1 and not is_depthwise(module):
                 return False
-        elif not isinstance(module, nn.Linear | nn.BatchNorm2d):
+        elif not isinstance(module, nn.Linear | nn.BatchNorm2d) or module.weight is None:
             return False
         counts = np.bincount(member.root, minlength=group.width)
         if len(counts) != group.width or counts.min() != counts.max():
             return False
-        if member.side == "out" and len(member.local) != _width(module):
+        width = module.weight.shape[1 if member.side == "in" else 0]
+        if member.local.max() >= width:  # seen where a concatenation is flattened
+            return False
+        if member.side == "out" and len(member.local) != width:
             return False
     return True
-
-
-def _width(module: nn.Conv2d | nn.Linear | nn.BatchNorm2d) -> int:
-    if isinstance(module, nn.Linear):
-        return module.out_features
-    return module.out_channels if isinstance(module, nn.Conv2d) else module.num_features
 
 
 def _shake(network: nn.Module) -> None:

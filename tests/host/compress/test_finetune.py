@@ -1,0 +1,103 @@
+"""Training: counts per image, the same seed the same weights, and two bits that learn again."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from host.compress import compress
+from host.compress.finetune import Progress, Training, accuracy, finetune, reestimate_batch_norm
+from host.policy import Choice
+from tests.host.networks import space_of
+
+SHORT = Training(steps=5, batch_size=64, lr=0.01)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def two_bit_network(digits) -> nn.Module:
+    choices = {layer.name: Choice(48, "mix", 2, 2) for layer in digits.graph.layers}
+    policy = space_of(digits.graph).policy(choices)
+    return compress(digits.network, policy, digits.plan, digits.data)
+
+
+class TestAccuracy:
+    def test_every_image_counts_once(self, digits):
+        split = digits.data.validation
+        with torch.inference_mode():
+            guesses = digits.network(digits.data.tensor(split.images)).argmax(1).numpy()
+        expected = (int((guesses == split.labels).sum()), len(split))
+        for batch_size in (7, 256):
+            assert accuracy(digits.network, "validation", digits.data, batch_size=batch_size) == (
+                expected
+            )
+
+    def test_a_limit_takes_the_first_images(self, digits):
+        assert accuracy(digits.network, "test", digits.data, limit=50)[1] == 50
+
+    def test_the_mode_of_the_network_is_kept(self, digits):
+        network = copy.deepcopy(digits.network).train()
+        accuracy(network, "test", digits.data, limit=10)
+        assert network.training
+
+
+class TestFinetune:
+    def test_two_bits_learn_again(self, digits):
+        network = two_bit_network(digits)
+        before, total = accuracy(network, "validation", digits.data)
+        finetune(network, digits.data, replace(SHORT, steps=60), generator=seeded())
+        after, _ = accuracy(network, "validation", digits.data)
+        assert after > before
+        assert after > 0.9 * total
+
+    def test_the_same_seed_gives_the_same_weights(self, digits):
+        states = []
+        for seed in (0, 0, 1):
+            network = two_bit_network(digits)
+            finetune(network, digits.data, SHORT, generator=seeded(seed))
+            states.append(network.state_dict())
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+        assert not all(torch.equal(states[0][key], states[2][key]) for key in states[0])
+
+    def test_the_global_generator_is_left_alone(self, digits):
+        state = torch.random.get_rng_state()
+        finetune(two_bit_network(digits), digits.data, SHORT, generator=seeded())
+        assert torch.equal(torch.random.get_rng_state(), state)
+
+    def test_progress_is_told_at_every_step(self, digits):
+        told: list[Progress] = []
+        network = copy.deepcopy(digits.network)
+        training = replace(SHORT, steps=None, epochs=1, keep_best=True)
+        best = finetune(network, digits.data, training, generator=seeded(), on_progress=told.append)
+        assert [p.step for p in told] == list(range(1, 18))
+        assert told[-1].steps == 17
+        assert told[-1].validation == best
+        assert not network.training
+
+    @pytest.mark.parametrize(
+        ("training", "first", "last"),
+        [
+            (Training(lr=1.0, schedule="constant"), 1.0, 1.0),
+            (Training(lr=1.0, schedule="cosine"), 1.0, 0.0),
+            (Training(lr=1.0, schedule="cosine", warmup=0.2), 1 / 21, 0.0),
+        ],
+    )
+    def test_learning_rates_follow_the_schedule(self, training, first, last):
+        assert training.rate(0, 100) == pytest.approx(first)
+        assert training.rate(99, 100) == pytest.approx(last, abs=1e-3)
+
+
+def test_batch_norm_statistics_become_those_of_the_batches():
+    network = nn.Sequential(nn.BatchNorm2d(2), nn.Dropout()).train()
+    x = torch.randn(64, 2, 4, 4, generator=seeded()) * 3 + 1
+    reestimate_batch_norm(network, [x, x])
+    assert torch.allclose(network[0].running_mean, x.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(network[0].running_var, x.var((0, 2, 3)), rtol=1e-3)
+    assert network.training
+    assert network[0].momentum == 0.1
