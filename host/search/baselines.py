@@ -14,6 +14,8 @@ from host.search.strategy import STRATEGIES, Problem, State
 from host.sensitivity.table import Kind
 from host.types import Evaluation, Layer
 
+# How far the greedy goal may move from the target to make up for the prediction's error.
+GREEDY_GOAL_BOUNDS = (0.2, 5.0)
 UNIFORM_SPARSITIES = (0.0, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
@@ -127,7 +129,8 @@ class Greedy:
         if evaluation.latency_ms is not None:
             ratio = self.problem.target_ms / evaluation.latency_ms.value
             predicted = self._predict_policy(policy)
-            self.goal_ms = float(np.clip(predicted * ratio, 0.2, 5.0 * self.problem.target_ms))
+            low, high = (f * self.problem.target_ms for f in GREEDY_GOAL_BOUNDS)
+            self.goal_ms = float(np.clip(predicted * ratio, low, high))
 
     def _predict(self, choices: dict[str, Choice]) -> float:
         return self._predict_policy(self.problem.space.policy(choices))
