@@ -25,6 +25,7 @@ from device_agent.local import local_machine
 from device_agent.measure import Machine
 from device_agent.server import ServerOptions, make_server
 from hil_lab.simboard.board import CLOCKS_MHZ, KIND, SimSettings, sim_machine
+from hil_lab.simboard.emulator import emulated_numbers
 from hil_lab.simboard.faults import FAULTS, interceptors
 from host.boards.client import BoardClient
 from host.boards.pool import Pool
@@ -147,7 +148,7 @@ def _built_in(name: str) -> Machine | None:
     if name == LOCAL:
         return local_machine(LOCAL)
     if name.partition("?")[0] == KIND:
-        return sim_machine(name, sim_settings(name))
+        return sim_machine(name, sim_settings(name), emulated_numbers())
     if name.startswith("sim:"):
         raise CallerError(f'no simulated board "{name}"{did_you_mean(name, [KIND])}')
     return None

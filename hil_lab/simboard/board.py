@@ -1,7 +1,7 @@
 """The simulated Raspberry Pi 4: a runner and probes to put under the real agent server.
 
 Latency comes from the kernel table in virtual time; outputs come from really running the program,
-in a child process, where this machine can. It never pretends to have computed an output.
+in a child process, under qemu where need be. It never pretends to have computed an output.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class SimRunner:
             return self._foreign
         raise Unsupported(
             f"the numbers of an {arch} artifact need qemu-{arch} on this machine: install "
-            "qemu-user-static and set HIL_ARM64_ROOT to an arm64 root with Python and the agent"
+            "qemu-user-static and make an arm64 root with .ci/arm64-root (docs/simboard.md)"
         )
 
 

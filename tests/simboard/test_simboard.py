@@ -166,7 +166,10 @@ class TestFaults:
                 pass
 
 
-def test_numbers_of_another_machine_need_an_emulator(library: bytes, tmp_path: Path) -> None:
+def test_numbers_of_another_machine_need_an_emulator(
+    library: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIL_ARM64_ROOT", str(tmp_path / "none"))
     foreign = plain_artifact(tmp_path / "b", library, arch="aarch64")
     if ARCH == "aarch64":
         pytest.skip("this machine runs aarch64")
