@@ -2,14 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A package index of CPU builds, for machines whose default index has only large CUDA ones:
+#   make test TORCH_INDEX=https://.../whl/cpu
+TORCH_INDEX ?=
 
 .PHONY: demo test lint protos clean
 
-# CPU torch goes in first, so that no later package pulls a CUDA build.
+# Torch goes in first, so that TORCH_INDEX serves it alone.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu \
-	  || $(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[host,dev]'
 	touch $@
 
