@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hil_lab.commands import COMMANDS
 
@@ -18,11 +19,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one sentence and exit."""
-        if "invalid choice" in message:
-            wrong = message.split("'")[1]
-            close = difflib.get_close_matches(wrong, list(COMMANDS), n=1)
-            if close:
-                message = f'unknown command "{wrong}"; did you mean "{close[0]}"?'
+        if "invalid choice: " in message:
+            wrong, _, choices = message.partition("invalid choice: ")[2].partition(" (choose from ")
+            wrong, names = wrong.strip("'"), re.findall(r"[\w-]+", choices)
+            close = difflib.get_close_matches(wrong, names, n=1)
+            known = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(names)}"
+            message = f'unknown command "{wrong}"; {known}'
         sys.stderr.write(f"error: {message}\n")
         raise SystemExit(2)
 
@@ -36,7 +38,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
-        sub = commands.add_parser(name, help=command.help, description=command.help)
+        # With no prefix, what looks like an option is an argument too.
+        raw: Any = {"prefix_chars": "\0", "add_help": False} if command.raw else {}
+        sub = commands.add_parser(name, help=command.help, description=command.help, **raw)
         command.configure(sub)
     return parser
 

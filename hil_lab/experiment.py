@@ -6,7 +6,7 @@ This is the wiring: here, and nowhere else, search, network, compiler, board and
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ from hil_lab.console import Reporter
 from hil_lab.inventory import open_board
 from hil_lab.recipe import Recipe
 from hil_lab.runs import Run
-from host.boards.protocol import QUICK, REPORT, SEARCH, MeasureProtocol
+from host.boards.protocol import PROTOCOLS
 from host.boards.session import BoardSession
 from host.compress.candidate import compress
 from host.compress.finetune import Training
@@ -45,7 +45,6 @@ from host.sensitivity import measure as measure_sensitivity
 from host.store import Store
 from host.train import default_training, train
 
-PROTOCOLS: Mapping[str, MeasureProtocol] = {"quick": QUICK, "search": SEARCH, "report": REPORT}
 ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
 TRAINED, REFERENCE, PROFILES = "network.safetensors", "reference.json", "layer_times.json"

@@ -15,7 +15,7 @@ from torch import nn
 
 from hil_lab.experiment import Search, Workbench, save_network, target_of
 from hil_lab.inventory import LOCAL, open_board
-from hil_lab.runs import RESULT, Run
+from hil_lab.runs import FINALIST, NETWORK, POLICY, RESULT, Run
 from host.artifact import Artifact
 from host.compress.candidate import compress
 from host.compress.finetune import Training, accuracy, finetune, ratio
@@ -29,7 +29,6 @@ from host.verify import complaints, summary
 from protos.values import VerifyReport
 
 FP32, INT8 = "fp32", "uniform-int8"
-NETWORK, POLICY, FINALIST = "network.safetensors", "policy.json", "finalist.json"
 RESULT_FORMAT = 1
 
 

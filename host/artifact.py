@@ -1,6 +1,6 @@
-"""Artifacts on the host's disk: a manifest and content-addressed blobs; read here, never built here.
+"""Artifacts on the host's disk: a manifest and content-addressed blobs; never builds one.
 
-Layout of an artifact directory: `manifest.json` and `blobs/<sha256>`. docs/artifact.md is the format.
+An artifact directory holds `manifest.json` and `blobs/<sha256>`; docs/artifact.md is the format.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Artifact:
             raise ArtifactRejected(f"{root}/manifest.json is corrupt; build it again") from e
         if manifest.get("format") != FORMAT:
             raise ArtifactRejected(
-                f"{root} has artifact format {manifest.get('format')!r}, this version reads {FORMAT}"
+                f"{root} has artifact format {manifest.get('format')!r}, "
+                f"this version reads {FORMAT}; build it again"
             )
         return cls(root, manifest)
 

@@ -81,7 +81,7 @@ class ArtifactRejected(BoardError):
 
 
 class MeasurementFailed(BoardError):
-    """The artifact crashed, hung or ran out of memory; `reason` is crash, hang, memory or cancelled."""
+    """The program failed while running; `reason` is crash, hang, memory or cancelled."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)

@@ -27,7 +27,7 @@ Refusal = Callable[[Layer, Mode, int, int], str | None]
 
 @dataclass(frozen=True, slots=True)
 class LayerPolicy:
-    """What to do with one layer: `keep` output channels, and the number format of its arithmetic."""
+    """What to do with one layer: `keep` output channels, and the format of its arithmetic."""
 
     layer: str
     keep: int
@@ -163,7 +163,7 @@ class Space:
         return (*widths, layer.out_channels)
 
     def keep_for(self, layer: Layer, sparsity: float) -> int:
-        """Map a sparsity in [0, 1] to a legal width (Galen: discretise width / step, times step)."""
+        """Map a sparsity in [0, 1] to a legal width (Galen's width / step, times step)."""
         if not self.prunable(layer):
             return layer.out_channels
         step = self.step(layer)

@@ -12,12 +12,16 @@ Run = Callable[[argparse.Namespace], int]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: what it says of itself, its arguments, and where it lives."""
+    """A command: what it says of itself, its arguments, and where it lives.
+
+    A raw one reads all that follows its name itself.
+    """
 
     help: str
     configure: Callable[[argparse.ArgumentParser], None]
     module: str
     function: str = "run"
+    raw: bool = False
 
     def load(self) -> Run:
         """Import the command's module and return what runs it."""
@@ -118,5 +122,5 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("prove a program against its network", _verify, f"{_HERE}.verify"),
     "evaluate": Command("accuracy of the compiled program", _evaluate, f"{_HERE}.evaluate"),
     "boards": Command("boards: list, show, measure, profile", _boards, f"{_HERE}.boards"),
-    "agent": Command("run the daemon of a board", _agent, f"{_HERE}.agent"),
+    "agent": Command("run the daemon of a board", _agent, f"{_HERE}.agent", raw=True),
 }

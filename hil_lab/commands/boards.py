@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hil_lab.console import print_json, print_table
-from hil_lab.experiment import PROTOCOLS
 from hil_lab.inventory import DEFAULT_INVENTORY, LOCAL, open_board, read_inventory
 from host.artifact import Artifact
+from host.boards.protocol import PROTOCOLS
 from host.boards.types import BoardInfo
 from host.errors import BoardError, CallerError
 from host.registry import did_you_mean

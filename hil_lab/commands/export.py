@@ -9,8 +9,7 @@ from pathlib import Path
 
 from hil_lab.commands.finalist import finalist_folder
 from hil_lab.console import print_text
-from hil_lab.finish import FINALIST, NETWORK, POLICY
-from hil_lab.runs import open_run
+from hil_lab.runs import FINALIST, NETWORK, POLICY, open_run
 from host.errors import CallerError, StoreError
 
 _README = """# {name} of run {run}

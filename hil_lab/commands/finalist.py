@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hil_lab.finish import FINALIST
-from hil_lab.runs import Run
+from hil_lab.runs import FINALIST, Run
 from host.errors import CallerError
 from host.registry import did_you_mean
 

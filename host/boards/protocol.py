@@ -6,7 +6,7 @@ mix. The figures are those of the lab's board notes: warm-up, search mode, repor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -71,6 +71,7 @@ QUICK = MeasureProtocol(
     gate_temperature_c=75.0,
     idle_s=0.0,
 )
+PROTOCOLS: Mapping[str, MeasureProtocol] = {"quick": QUICK, "search": SEARCH, "report": REPORT}
 
 
 def judge(plan: MeasureProtocol, blocks: Sequence[Block]) -> tuple[Verdict, tuple[str, ...]]:
