@@ -1,0 +1,229 @@
+"""What a run left on disk, read for its page; never runs, measures or changes anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hil_lab.recipe import Recipe
+from hil_lab.runs import EVENTS, RECIPE, RESULT, Run
+from host.boards.types import Measurement
+from host.errors import StoreError
+from host.policy import Policy
+from host.search.episode import Episode
+from host.store import Store
+from host.types import Evaluation
+
+FP32, INT8 = "fp32", "uniform-int8"
+# Written by hil_lab.experiment and hil_lab.finish, which need torch and are not imported here.
+STORE, REFERENCE, SENSITIVITY = "store.db", "reference.json", "sensitivity.json"
+FINALIST, MANIFEST = "finalist.json", "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A finished program: a policy, its final training and everything measured of it.
+
+    `layer_macs` are those that its kernels execute, padding included.
+    """
+
+    name: str
+    target: float | None
+    episode: int | None
+    validation: float
+    policy: Policy
+    evaluation: Evaluation
+    proofs: Mapping[str, Mapping[str, Any]]
+    layer_macs: Mapping[str, int]
+
+    @property
+    def latency_ms(self) -> float:
+        """Median latency."""
+        figure = self.evaluation.latency_ms
+        return figure.value if figure else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The episodes of one target."""
+
+    target: float
+    episodes: tuple[Episode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """One divergence: of a setting (kind, value) of a layer, in nats; None where unsupported."""
+
+    layer: str
+    kind: str
+    value: float
+    kl: float | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the page shows."""
+
+    run: Run
+    recipe: Recipe
+    versions: Mapping[str, str]
+    finished: bool
+    board: Mapping[str, Any]
+    compiler_target: str
+    reference_ms: float | None
+    searches: tuple[Search, ...]
+    programs: tuple[Program, ...]
+    sensitivity: tuple[Sensitivity, ...]
+    sensitivity_images: int
+    reference_macs: Mapping[str, int]
+    reference_widths: Mapping[str, int]
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    started: str = ""
+    ended: str = ""
+
+    def program(self, name: str) -> Program | None:
+        """Return a finished program by name."""
+        return next((p for p in self.programs if p.name == name), None)
+
+    def chosen(self, target: float) -> Program | None:
+        """Return the finished program of a target."""
+        return next((p for p in self.programs if p.target == target), None)
+
+
+def read_facts(run: Run) -> Facts:
+    """Read a run folder and its store; what is not there yet is left empty."""
+    recipe_file = run.read(RECIPE)
+    result = _read(run, RESULT)
+    recipe = run.recipe
+    programs = tuple(_program(run, record) for record in _records(run, result))
+    reference = _read(run, REFERENCE)
+    searches, measurements = _stored(run, recipe, programs, reference)
+    sensitivity = _read(run, SENSITIVITY)
+    manifest = _manifest(run.path("reference"))
+    started, ended = _times(run.path(EVENTS))
+    return Facts(
+        run=run,
+        recipe=recipe,
+        versions=recipe_file.get("versions", {}),
+        finished=bool(result),
+        board=result.get("board") or _board(recipe, measurements.values()),
+        compiler_target=result.get("target") or manifest.get("target", ""),
+        reference_ms=result.get("reference_ms") or reference.get("latency_ms"),
+        searches=searches,
+        programs=programs,
+        sensitivity=tuple(_sensitivities(sensitivity)),
+        sensitivity_images=int(sensitivity.get("images", 0)),
+        reference_macs=_layer_macs(manifest),
+        reference_widths=_widths(manifest),
+        measurements=measurements,
+        started=started,
+        ended=ended,
+    )
+
+
+def _read(run: Run, name: str) -> dict[str, Any]:
+    return run.read(name) if run.path(name).is_file() else {}
+
+
+def _records(run: Run, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the finished programs: of the result, else of those finished so far."""
+    if result:
+        return list(result["rows"])
+    found = [run.read(f"final/{p.parent.name}/{p.name}") for p in _finalists(run)]
+    order = {FP32: -2, INT8: -1}
+    return sorted(found, key=lambda record: order.get(record["name"], record["target"] or 0.0))
+
+
+def _finalists(run: Run) -> Iterator[Path]:
+    return run.path("final").glob(f"*/{FINALIST}")
+
+
+def _program(run: Run, record: Mapping[str, Any]) -> Program:
+    return Program(
+        name=record["name"],
+        target=record["target"],
+        episode=record["episode"],
+        validation=record["validation"],
+        policy=Policy.from_dict(record["policy"]),
+        evaluation=Evaluation.from_dict(record["evaluation"]),
+        proofs=record["verify"],
+        layer_macs=_layer_macs(_manifest(run.path("final", record["name"], "artifact"))),
+    )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return manifest
+
+
+def _layer_macs(manifest: Mapping[str, Any]) -> dict[str, int]:
+    macs: dict[str, int] = {}
+    for kernel in manifest.get("kernels", ()):
+        if kernel["layer"]:
+            macs[kernel["layer"]] = macs.get(kernel["layer"], 0) + int(kernel["macs"])
+    return macs
+
+
+def _widths(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Return the output channels of the layers of an uncompressed program."""
+    return {
+        kernel["layer"]: int(kernel["shape"]["out"][-1])
+        for kernel in manifest.get("kernels", ())
+        if kernel["layer"] and kernel["macs"] and isinstance(kernel["shape"].get("out"), list)
+    }
+
+
+def _stored(
+    run: Run, recipe: Recipe, programs: Iterable[Program], reference: Mapping[str, Any]
+) -> tuple[tuple[Search, ...], dict[str, Measurement]]:
+    """Return the searches and the measurements that the programs and the reference name."""
+    path = run.folder.parent / STORE
+    if not path.is_file():
+        return tuple(Search(target, ()) for target in recipe.search.target), {}
+    names = {name for p in programs for name in p.evaluation.measurements}
+    if reference:
+        names.add(reference["measurement"])
+    with closing(Store(path)) as store:
+        searches = tuple(
+            Search(target, tuple(store.episodes(f"{run.name}@{target}")))
+            for target in recipe.search.target
+        )
+        return searches, dict(_measurements(store, sorted(names)))
+
+
+def _measurements(store: Store, names: Iterable[str]) -> Iterator[tuple[str, Measurement]]:
+    for name in names:
+        try:
+            yield name, store.measurement(name)
+        except StoreError:  # the store was replaced: the page says that the record is not there
+            continue
+
+
+def _board(recipe: Recipe, measurements: Iterable[Measurement]) -> dict[str, Any]:
+    for measurement in measurements:
+        return {"name": measurement.board, "fingerprint": dict(measurement.fingerprint)}
+    return {"name": recipe.board, "fingerprint": {}}
+
+
+def _sensitivities(table: Mapping[str, Any]) -> Iterator[Sensitivity]:
+    for entry in table.get("entries", ()):
+        setting = entry["setting"]
+        kl = entry["kl"] if entry["supported"] else None
+        yield Sensitivity(entry["layer"], setting["kind"], setting["value"], kl)
+
+
+def _times(events: Path) -> tuple[str, str]:
+    """Return when the run's log starts and ends."""
+    try:
+        lines = events.read_text().splitlines()
+        return json.loads(lines[0])["at"], json.loads(lines[-1])["at"]
+    except (OSError, IndexError, KeyError, json.JSONDecodeError):
+        return "", ""
