@@ -207,16 +207,16 @@ def _panel(panel: Panel, x: Axis, episodes: Sequence[Episode], reference_ms: flo
             leader.append((x(count), leader[-1][1]))
         leader.append((x(count), y))
     parts.append(polyline(leader, "leader"))
-    for episode in episodes:
-        parts.append(
-            element(
-                "circle",
-                cx=x(episode.number + 1),
-                cy=panel.scale(panel.value(episode)),
-                r=2.8,
-                class_="step",
-                data_episode=episode.number,
-                data_tip=tip(*_figures(episode, reference_ms)),
-            )
-        )
-    return parts
+    return parts + [_step(panel, x, episode, reference_ms) for episode in episodes]
+
+
+def _step(panel: Panel, x: Axis, episode: Episode, reference_ms: float) -> Markup:
+    return element(
+        "circle",
+        cx=x(episode.number + 1),
+        cy=panel.scale(panel.value(episode)),
+        r=2.8,
+        class_="step",
+        data_episode=episode.number,
+        data_tip=tip(*_figures(episode, reference_ms)),
+    )

@@ -84,7 +84,6 @@ class Facts:
     reference_widths: Mapping[str, int]
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     started: str = ""
-    ended: str = ""
 
     def program(self, name: str) -> Program | None:
         """Return a finished program by name."""
@@ -97,19 +96,16 @@ class Facts:
 
 def read_facts(run: Run) -> Facts:
     """Read a run folder and its store; what is not there yet is left empty."""
-    recipe_file = run.read(RECIPE)
-    result = _read(run, RESULT)
-    recipe = run.recipe
+    recipe, result = run.recipe, _read(run, RESULT)
     programs = tuple(_program(run, record) for record in _records(run, result))
     reference = _read(run, REFERENCE)
     searches, measurements = _stored(run, recipe, programs, reference)
     sensitivity = _read(run, SENSITIVITY)
     manifest = _manifest(run.path("reference"))
-    started, ended = _times(run.path(EVENTS))
     return Facts(
         run=run,
         recipe=recipe,
-        versions=recipe_file.get("versions", {}),
+        versions=run.read(RECIPE).get("versions", {}),
         finished=bool(result),
         board=result.get("board") or _board(recipe, measurements.values()),
         compiler_target=result.get("target") or manifest.get("target", ""),
@@ -121,8 +117,7 @@ def read_facts(run: Run) -> Facts:
         reference_macs=_layer_macs(manifest),
         reference_widths=_widths(manifest),
         measurements=measurements,
-        started=started,
-        ended=ended,
+        started=_started(run.path(EVENTS)),
     )
 
 
@@ -220,10 +215,10 @@ def _sensitivities(table: Mapping[str, Any]) -> Iterator[Sensitivity]:
         yield Sensitivity(entry["layer"], setting["kind"], setting["value"], kl)
 
 
-def _times(events: Path) -> tuple[str, str]:
-    """Return when the run's log starts and ends."""
+def _started(events: Path) -> str:
+    """Return when the run's log starts."""
     try:
-        lines = events.read_text().splitlines()
-        return json.loads(lines[0])["at"], json.loads(lines[-1])["at"]
-    except (OSError, IndexError, KeyError, json.JSONDecodeError):
-        return "", ""
+        with events.open() as file:
+            return str(json.loads(file.readline())["at"])
+    except (OSError, KeyError, json.JSONDecodeError):
+        return ""

@@ -58,32 +58,39 @@ class Section:
 
 def render(facts: Facts) -> str:
     """Return the page of a run; the same facts give the same page."""
-    environment = Environment(
+    sections = [_section(facts, search) for search in facts.searches]
+    only = sections[0].layers if len(sections) == 1 else ()
+    entries = facts.sensitivity
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            facts=facts,
+            recipe=facts.recipe,
+            sections=sections,
+            programs=tables.program_rows(facts),
+            has_energy=any(p.evaluation.energy_mj for p in facts.programs),
+            heat=heat.heat_map(entries, heat.chosen_settings(only)) if entries else "",
+            heat_bounds=heat.scale_of(entries).bounds(),
+            heat_outlined=bool(only),
+            proofs=tables.proofs(facts),
+            origins=origin.origins(facts),
+            recipe_lines=tables.recipe_lines(facts.recipe),
+            commands=tables.commands(facts),
+            form=policies.form,
+            style=Markup((HERE / "style.css").read_text()),
+            script=Markup((HERE / "script.js").read_text()),
+        )
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    sections = [_section(facts, search) for search in facts.searches]
-    only = sections[0].layers if len(sections) == 1 else ()
-    entries = facts.sensitivity
-    return environment.get_template("page.html").render(
-        facts=facts,
-        recipe=facts.recipe,
-        sections=sections,
-        programs=tables.program_rows(facts),
-        has_energy=any(p.evaluation.energy_mj for p in facts.programs),
-        heat=heat.heat_map(entries, heat.chosen_settings(only)) if entries else "",
-        heat_bounds=heat.scale_of(entries).bounds(),
-        heat_outlined=bool(only),
-        proofs=tables.proofs(facts),
-        origins=origin.origins(facts),
-        recipe_lines=tables.recipe_lines(facts.recipe),
-        commands=tables.commands(facts),
-        form=policies.form,
-        style=Markup((HERE / "style.css").read_text()),
-        script=Markup((HERE / "script.js").read_text()),
     )
 
 
