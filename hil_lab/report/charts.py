@@ -121,15 +121,21 @@ def _figures(episode: Episode, reference_ms: float) -> list[str]:
 
 def _mark(field: Field, program: Program) -> Markup:
     x, y = field.place(program.validation, program.latency_ms)
-    name = LABELS.get(program.name, "chosen, trained to the end")
+    name = LABELS.get(program.name, "chosen")
     kind = "reference" if program.name in LABELS else "chosen"
     lines = [
         name,
         f"{percent(program.validation)} on validation after the final training",
         f"{ms(program.latency_ms)} = {times(program.latency_ms / field.reference_ms, 3)}",
     ]
-    right = x > 0.7 * WIDTH
-    label = text(x + (-10 if right else 10), y - 8, name, "name", "end" if right else "start")
+    left = x > WIDTH - 60 if kind == "reference" else x > LEFT + 70
+    label = text(
+        x + (-11 if left else 11),
+        y + 4,
+        name.removeprefix("uniform "),
+        "name",
+        "end" if left else "start",
+    )
     diamond = f"M{x:.1f} {y - 7:.1f}l7 7l-7 7l-7 -7z"
     shape = element("path", d=diamond, data_tip=tip(*lines), tabindex=0)
     return element("g", shape, label, class_=f"mark {kind}")

@@ -22,6 +22,7 @@ KINDS = {
     "weight": "weight bits",
     "int8": "int8",
 }
+HEADS = {"prune": "% of the channels removed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def _heads(
 ) -> list[Markup]:
     parts = []
     for kind, group in groupby(settings, key=lambda s: s[0]):
-        parts.append(text(places[next(iter(group))], 14, KINDS[kind], "panel"))
+        parts.append(text(places[next(iter(group))], 14, HEADS.get(kind, KINDS[kind]), "panel"))
     for setting in settings:
         kind, value = setting
         label = f"{100 * value:.0f}" if kind == "prune" else f"{value:g}"

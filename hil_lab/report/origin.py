@@ -55,7 +55,7 @@ def _origin(facts: Facts, program: Program) -> Origin:
 
 def _measured(m: Measurement) -> Iterator[tuple[str, str, str]]:
     plan = m.protocol
-    count = f"{plural(len(m.samples_ns), 'inference')} in {plural(len(m.blocks), 'block')}"
+    count = f"{len(m.samples_ns):,} inferences in {plural(len(m.blocks), 'block')}"
     yield "verdict", "; ".join([m.verdict, *m.reasons, *m.flags]), ""
     yield "samples", count, "one block is one process; all raw samples are in the store"
     yield "protocol", f"{plan.mode}, version {plan.number}", ""

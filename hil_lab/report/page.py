@@ -141,7 +141,7 @@ def _remarks(facts: Facts, program: Program) -> Iterator[str]:
     )
     off = program.latency_ms / whole.latency_ms / (program.target or 1.0) - 1
     near = "within" if abs(off) <= NEAR_TARGET else "not within"
-    yield f"Latency is {signed(off)} off the target: {near} {NEAR_TARGET:.0%} of it."
+    yield f"Latency is {signed(off)} off the target: {near} {percent(NEAR_TARGET, 0)} of it."
     if other:
         ratio, gap = (
             program.latency_ms / other.latency_ms,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,9 +97,10 @@ def _bits(layers: list[LayerPolicy]) -> list[tuple[int, int]]:
 
 def figure(layers: list[LayerRow]) -> Markup:
     """Draw a policy, one column per layer."""
-    step = min(max(980.0 / max(len(layers), 1), 22.0), 150.0)
+    step = min(max(980.0 / max(len(layers), 1), 16.0), 150.0)
     width, bottom = LEFT + step * len(layers) + 16, TOP + 3 * PANEL + 2 * GAP
     tops = [TOP + n * (PANEL + GAP) for n in range(3)]
+    angle = 40 if step >= 24 else 58
     parts = [*_frame(tops, width, layers)]
     for number, row in enumerate(layers):
         parts.append(_column(row, LEFT + step * number, step, tops, layers))
@@ -109,11 +111,11 @@ def figure(layers: list[LayerRow]) -> Markup:
                 row.policy.layer,
                 class_="layer",
                 text_anchor="end",
-                transform=f"translate({x:.1f} {y:.1f}) rotate(-40)",
+                transform=f"translate({x:.1f} {y:.1f}) rotate(-{angle})",
             )
         )
     longest = max((len(row.policy.layer) for row in layers), default=0)
-    height = bottom + 30 + 0.64 * LETTER * longest
+    height = bottom + 30 + math.sin(math.radians(angle)) * LETTER * longest
     box = f"0 0 {width:.0f} {height:.0f}"
     return element(
         "svg", *parts, viewBox=box, class_="wide", role="img", width=width, height=height

@@ -110,7 +110,14 @@ def _proof(program: Program, board: str, record: Mapping[str, Any]) -> Proof:
     )
     said = tuple(record["complaints"])
     layers = tuple((check, exact(check)) for check in report.layers)
-    return Proof(name, board, True, not said, summary(report), said, layers, chosen)
+    return Proof(name, board, True, not said, _sentence(report), said, layers, chosen)
+
+
+def _sentence(report: VerifyReport) -> str:
+    """Say what a verification showed; without quantized layers, of the outputs alone."""
+    if report.layers:
+        return summary(report)
+    return "no quantized layers, " + summary(report).partition(", ")[2]
 
 
 def recipe_lines(recipe: Recipe) -> list[tuple[str, bool]]:
