@@ -1,0 +1,123 @@
+"""A real search on the toy problem, killed over and over: `python -m ... STRATEGY FOLDER SEED`.
+
+Search, store, checkpoint and run folder are the product's; only the evaluation is a formula. This
+process imports everything once and forks a child for every start, so that a restart costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from hil_lab.console import Silent
+from hil_lab.experiment import Search
+from hil_lab.recipe import Recipe, SearchTable
+from hil_lab.runs import Run
+from host.policy import Policy
+from host.search.strategy import Problem
+from host.store import Store
+from host.types import Evaluation
+from tests.host.search import toy
+
+KILLS = 20
+EPISODES = 40
+TARGET = 0.3
+POLL_S = 0.002
+# An evaluation takes its time, and most kills should fall into one.
+EVALUATION_S = 0.01
+AGENT = {"hidden": (32, 24), "warmup_episodes": 4, "batch": 32}
+
+
+@dataclass
+class Evaluator:
+    """The toy's formula, remembering as the real one does."""
+
+    known: dict[str, Evaluation] = field(default_factory=dict)
+
+    def __call__(self, policy: Policy) -> Evaluation:
+        time.sleep(EVALUATION_S)
+        return self.known.setdefault(policy.digest(), toy.evaluate(policy))
+
+
+class ToySearch(Search):
+    """The product's search with the toy in place of network and board."""
+
+    def problem(self, target: float) -> Problem:
+        table = self.bench.recipe.search
+        return toy.problem(table.seed, table.episodes, **table.agent)
+
+    @cached_property
+    def evaluator(self) -> Any:  # type: ignore[override]
+        return Evaluator()
+
+    @cached_property
+    def reference_ms(self) -> float:  # type: ignore[override]
+        return 10.0
+
+
+def search(strategy: str, folder: Path) -> None:
+    """Start or go on with the search of a folder, and leave its policies in done.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    agent = AGENT if strategy.startswith("galen") else {}
+    table = SearchTable(strategy, (TARGET,), EPISODES, seed=3, agent=agent)
+    recipe = Recipe(model="toy", data="toy", search=table)
+    bench = SimpleNamespace(run=Run(folder), recipe=recipe, reporter=Silent())
+    store = Store(folder / "store.db")
+    made = ToySearch(bench, None, store, None)  # type: ignore[arg-type]
+    episodes = made.episodes(TARGET)
+    rows = [[e.number, e.policy.digest(), e.reward] for e in episodes]
+    stored = [[e.number, e.policy.digest(), e.reward] for e in store.episodes(f"{folder.name}@0.3")]
+    store.close()
+    (folder / "done.json").write_text(json.dumps({"episodes": rows, "stored": stored}))
+
+
+def forked(strategy: str, folder: Path, kill_after_s: float | None) -> bool:
+    """Run the search in a child; returns whether it was killed before it was through."""
+    child = os.fork()
+    if child == 0:
+        search(strategy, folder)
+        os._exit(0)
+    start = time.monotonic()
+    while kill_after_s is None or time.monotonic() - start < kill_after_s:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            assert status == 0, f"the search ended with {status}"
+            return False
+        time.sleep(POLL_S)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def main(strategy: str, root: Path, seed: int) -> None:
+    """Search undisturbed, then in as many folders as it takes to land all kills."""
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    forked(strategy, root / "run", None)
+    whole_s = time.monotonic() - start
+    rng, kills, rounds = random.Random(seed), 0, 0
+    while kills < KILLS:
+        folder = root / str(rounds) / "run"
+        while killed := forked(
+            strategy, folder, rng.uniform(0, whole_s / 4) if kills < KILLS else None
+        ):
+            kills += killed
+        rounds += 1
+    folders = [root / "run", *(root / str(i) / "run" for i in range(rounds))]
+    done = [json.loads((folder / "done.json").read_text()) for folder in folders]
+    json.dump({"kills": kills, "undisturbed": done[0], "killed": done[1:]}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
