@@ -1,0 +1,301 @@
+"""Every kernel family against numpy or torch: integers exactly, floats to 1e-5."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from device_agent.weights import unpack
+from host.lower.kernels.bit_gemm import BitGemm
+from host.lower.kernels.conv_fp32 import NHWC, ConvFp32, ConvShape, GroupedConvFp32
+from host.lower.kernels.dense_fp32 import DenseFp32, dense_shape
+from host.lower.kernels.elementwise import Concatenate, Elementwise
+from host.lower.kernels.epilogue import Epilogue
+from host.lower.kernels.im2col import BitPack, Im2col
+from host.lower.kernels.int8_gemm import Int8Gemm
+from host.lower.kernels.kernel import Accessor, symbol
+from host.lower.kernels.matmul_fp32 import MatmulFp32
+from host.lower.kernels.normalise import LayerNorm, Softmax
+from host.lower.kernels.pool import Pool
+from host.lower.kernels.quantize import Quantize
+from host.lower.targets import TARGETS
+from tests.host.lower.conftest import RunKernel
+
+pytestmark = pytest.mark.tvm
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def reference_conv(x: np.ndarray, w: np.ndarray, c: ConvShape) -> np.ndarray:
+    """x [1, H, W, I], w [O, I / groups, KH, KW] -> [1, OH, OW, O]."""
+    y = F.conv2d(
+        torch.from_numpy(x).permute(0, 3, 1, 2).double(),
+        torch.from_numpy(w).double(),
+        None,
+        c.stride,
+        c.padding,
+        groups=c.groups,
+    )
+    return y.permute(0, 2, 3, 1).numpy()
+
+
+SHAPES = [
+    ConvShape(9, 9, 3, 16, (3, 3), (1, 1), (1, 1)),
+    ConvShape(8, 8, 16, 37, (3, 3), (2, 2), (1, 1)),
+    ConvShape(7, 5, 5, 10, (1, 1), (1, 1), (0, 0)),
+    ConvShape(11, 6, 12, 24, (5, 3), (2, 1), (2, 0)),
+    ConvShape(6, 6, 8, 1, (2, 2), (2, 2), (0, 0)),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_direct_convolution_with_bias_residual_and_relu(
+    run_kernel: RunKernel, shape: ConvShape
+) -> None:
+    x = normal(1, shape.height, shape.width, shape.in_channels)
+    w = normal(shape.out_channels, shape.in_channels, *shape.kernel, seed=1)
+    bias, residual = normal(shape.out_channels, seed=2), normal(*shape.out_shape, seed=3)
+    tile = 8
+    accessor = Accessor(shape.out_shape, NHWC)
+    kernel = ConvFp32(shape, tile, (accessor,), (("add", 0), ("relu",)))
+    full = np.zeros((kernel.blocks * tile, *w.shape[1:]), np.float32)
+    full[: len(w)] = w
+    packed = full.reshape(kernel.blocks, tile, *w.shape[1:]).transpose(0, 3, 4, 2, 1)
+    got = run_kernel(kernel, x, packed, bias, residual)
+    expected = np.maximum(reference_conv(x, w, shape) + bias + residual, 0)
+    np.testing.assert_allclose(got, expected, **CLOSE)
+
+
+@pytest.mark.parametrize(("channels", "groups", "outputs"), [(24, 24, 24), (7, 7, 7), (8, 2, 12)])
+def test_grouped_and_depthwise_convolution(
+    run_kernel: RunKernel, channels: int, groups: int, outputs: int
+) -> None:
+    shape = ConvShape(9, 7, channels, outputs, (3, 3), (2, 1), (1, 1), groups)
+    x = normal(1, 9, 7, channels)
+    w = normal(outputs, channels // groups, 3, 3, seed=1)
+    bias = normal(outputs, seed=2)
+    kernel = GroupedConvFp32(shape, (), (("clip", 0.0, 6.0),))
+    got = run_kernel(kernel, x, w.transpose(2, 3, 1, 0), bias)
+    expected = np.clip(reference_conv(x, w, shape) + bias, 0, 6)
+    np.testing.assert_allclose(got, expected, **CLOSE)
+
+
+@pytest.mark.parametrize(("tokens", "inputs", "outputs"), [(1, 64, 10), (17, 33, 40)])
+def test_dense_with_a_residual(
+    run_kernel: RunKernel, tokens: int, inputs: int, outputs: int
+) -> None:
+    x, w = normal(tokens, inputs), normal(outputs, inputs, seed=1)
+    bias, residual = normal(outputs, seed=2), normal(1, tokens, outputs, seed=3)
+    kernel = DenseFp32(
+        dense_shape(tokens, inputs, outputs),
+        16,
+        (Accessor((1, tokens, outputs), (0, 1, 2)),),
+        (("add", 0),),
+        (1, tokens),
+    )
+    full = np.zeros((kernel.blocks * 16, inputs), np.float32)
+    full[:outputs] = w
+    packed = full.reshape(kernel.blocks, 16, 1, 1, inputs).transpose(0, 2, 3, 4, 1)
+    got = run_kernel(kernel, x.reshape(1, 1, tokens, inputs), packed, bias, residual)
+    np.testing.assert_allclose(got[0, 0], x @ w.T + bias + residual[0], **CLOSE)
+
+
+@pytest.mark.parametrize("transpose_b", [True, False])
+def test_batched_product_of_two_activations(run_kernel: RunKernel, transpose_b: bool) -> None:
+    a, b = normal(1, 3, 5, 12), normal(*((1, 3, 17, 12) if transpose_b else (1, 3, 12, 17)))
+    order = (0, 1, 2, 3)
+    kernel = MatmulFp32(
+        (1, 3, 5, 17),
+        12,
+        Accessor(a.shape, order),
+        Accessor(b.shape, order),
+        transpose_b,
+        8,
+        (),
+        (("mul_scalar", 0.5),),
+    )
+    expected = 0.5 * a @ (b.swapaxes(2, 3) if transpose_b else b)
+    np.testing.assert_allclose(run_kernel(kernel, a, b), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("reduce", ["max", "mean"])
+def test_pooling(run_kernel: RunKernel, reduce: str) -> None:
+    shape = ConvShape(9, 8, 12, 12, (3, 2), (2, 2), (1, 0))
+    x = normal(1, 9, 8, 12)
+    picture = torch.from_numpy(x).permute(0, 3, 1, 2)
+    pool = F.max_pool2d if reduce == "max" else F.avg_pool2d
+    expected = pool(picture, (3, 2), (2, 2), (1, 0)).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(run_kernel(Pool(shape, reduce), x), expected, **CLOSE)
+
+
+def test_softmax_and_layer_norm(run_kernel: RunKernel) -> None:
+    x = 10 * normal(13, 33)
+    expected = torch.softmax(torch.from_numpy(x), 1).numpy()
+    np.testing.assert_allclose(run_kernel(Softmax(13, 33), x), expected, **CLOSE)
+    gain, shift = normal(33, seed=1), normal(33, seed=2)
+    normed = F.layer_norm(torch.from_numpy(x), (33,), torch.from_numpy(gain)).numpy()
+    got = run_kernel(LayerNorm(13, 33, 1e-5), x, gain, shift)
+    np.testing.assert_allclose(got, normed + shift, rtol=1e-4, atol=1e-4)
+
+
+POINTWISE = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "exp": torch.exp,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+}
+
+
+@pytest.mark.parametrize("step", POINTWISE)
+def test_pointwise_steps_match_torch(run_kernel: RunKernel, step: str) -> None:
+    x = np.linspace(-12, 12, 1001, dtype=np.float32).reshape(7, 143)
+    kernel = Elementwise(x.shape, (0, 1), (Accessor(x.shape, (0, 1)),), ((step,),))
+    expected = POINTWISE[step](torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(run_kernel(kernel, x), expected, rtol=3e-6, atol=2e-6)
+
+
+def test_concatenation_along_channels_of_stored_pictures(run_kernel: RunKernel) -> None:
+    a, b, c = normal(1, 4, 5, 3), normal(1, 4, 5, 6, seed=1), normal(1, 4, 5, 1, seed=2)
+    parts = tuple(Accessor(p.shape, NHWC) for p in (a, b, c))
+    kernel = Concatenate((1, 10, 4, 5), NHWC, 1, (3, 6, 1), parts)
+    assert (run_kernel(kernel, a, b, c) == np.concatenate([a, b, c], axis=3)).all()
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_quantize_rounds_half_to_even_and_pads_with_the_zero_point(
+    run_kernel: RunKernel, bits: int
+) -> None:
+    x = 3 * normal(1, 6, 5, 7)
+    x[0, 0, :4, 0] = (0.5, 1.5, 2.5, -0.5)
+    inverse, zero = np.float32(1.0), np.float32(2 if bits > 1 else 0)
+    kernel = Quantize(6, 5, 7, (1, 2), bits)
+    got = run_kernel(kernel, x, np.array([inverse, zero], np.float32)).astype(np.int64)
+    codes = np.clip(np.rint(x * inverse) + zero, 0, 2**bits - 1)
+    expected = np.full((1, 8, 9, 7), zero)
+    expected[:, 1:7, 2:7] = codes
+    assert (got == expected - (128 if bits == 8 else 0)).all()
+
+
+def integer_conv(codes: np.ndarray, w: np.ndarray, c: ConvShape) -> np.ndarray:
+    """codes [1, H + 2P, W + 2P, I] (already padded), w [O, I, KH, KW] -> int64 [M, O]."""
+    bare = ConvShape(*codes.shape[1:], c.out_channels, c.kernel, c.stride, (0, 0))
+    y = reference_conv(codes.astype(np.float64), w.astype(np.float64), bare)
+    return y.reshape(-1, c.out_channels).astype(np.int64)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_int8_layer_is_exact_for_any_shape(run_kernel: RunKernel, shape: ConvShape) -> None:
+    r = rng()
+    rows, columns = shape.padding
+    size = (1, shape.height + 2 * rows, shape.width + 2 * columns, shape.in_channels)
+    codes = r.integers(-128, 128, size).astype(np.int8)
+    w = r.integers(-127, 128, (shape.out_channels, shape.in_channels, *shape.kernel))
+    w[0], codes[0, 0] = -127, -128  # the extremes meet
+    im2col = Im2col(shape, 4, 16)
+    matrix = run_kernel(im2col, codes)
+    flat = w.reshape(*w.shape[:2], -1).transpose(0, 2, 1).astype(np.int8)
+    gemm = Int8Gemm(im2col.rows, shape.out_channels, im2col.depth)
+    _, n, k = gemm.padded
+    row = {
+        "name": "w",
+        "encoding": "int8_tiles",
+        "dtype": "int8",
+        "shape": [n // 4, k // 16, 4, 16],
+        "n": len(flat),
+        "taps": flat.shape[1],
+        "channels": flat.shape[2],
+        "n_tile": 4,
+        "k_tile": 16,
+    }
+    got = run_kernel(gemm, matrix, unpack(row, flat.tobytes()))
+    expected = integer_conv(codes, w, shape)
+    assert (got[: im2col.rows, : shape.out_channels] == expected).all()
+
+
+BITS = [(1, 1), (1, 6), (2, 2), (3, 4), (6, 1), (6, 6)]
+
+
+@pytest.mark.parametrize(("shape", "bits"), list(itertools.product(SHAPES[1:4], BITS)), ids=str)
+def test_bit_serial_layer_is_exact_for_any_shape_and_bits(
+    run_kernel: RunKernel, shape: ConvShape, bits: tuple[int, int]
+) -> None:
+    weight_bits, act_bits = bits
+    r = rng()
+    rows, columns = shape.padding
+    size = (1, shape.height + 2 * rows, shape.width + 2 * columns, shape.in_channels)
+    codes = r.integers(0, 2**act_bits, size).astype(np.uint8)
+    top = max(2 ** (weight_bits - 1) - 1, 1)
+    w = r.integers(-top, top + 1, (shape.out_channels, shape.in_channels, *shape.kernel))
+    if weight_bits == 1:
+        w = np.where(w >= 0, 1, -1)
+    pack = BitPack(shape, act_bits, 4, 16)
+    gemm = BitGemm(pack.rows, shape.out_channels, pack.depth, weight_bits, act_bits)
+    got = run_kernel(gemm, run_kernel(pack, codes), _packed_planes(w, weight_bits, gemm))
+    expected = integer_conv(codes, w, shape)
+    assert (got[: pack.rows, : shape.out_channels] == expected).all()
+
+
+def _packed_planes(w: np.ndarray, bits: int, gemm: BitGemm) -> np.ndarray:
+    flat = w.reshape(*w.shape[:2], -1).transpose(0, 2, 1)
+    codes = (flat + 1) // 2 if bits == 1 else flat
+    planes = [
+        np.packbits(((codes >> bit) & 1).astype(np.uint8).ravel(), bitorder="little")
+        for bit in range(bits)
+    ]
+    _, n, depth = gemm.padded
+    row = {
+        "name": "w",
+        "encoding": "bit_planes",
+        "dtype": "uint8",
+        "shape": [n // 4, bits, depth // 16, 4, 16],
+        "n": flat.shape[0],
+        "taps": flat.shape[1],
+        "channels": flat.shape[2],
+        "bits": bits,
+        "n_tile": 4,
+        "k_bytes": 16,
+    }
+    return unpack(row, b"".join(p.tobytes() for p in planes))
+
+
+def test_epilogue_scales_and_adds_a_residual(run_kernel: RunKernel) -> None:
+    acc = rng().integers(-5000, 5000, (12, 8)).astype(np.int32)
+    correction = np.arange(7, dtype=np.int32)
+    scale, bias, residual = normal(7), normal(7, seed=1), normal(1, 2, 5, 7, seed=2)
+    kernel = Epilogue(
+        (1, 7, 2, 5), NHWC, (12, 8), (Accessor((1, 2, 5, 7), NHWC),), (("add", 0), ("relu",))
+    )
+    got = run_kernel(kernel, acc, correction, scale, bias, residual)
+    value = (acc[:10, :7] + correction) * scale + bias
+    expected = np.maximum(value.reshape(1, 2, 5, 7) + residual, 0)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-3)
+
+
+def test_symbols_differ_between_configurations_and_targets() -> None:
+    kernels = [ConvFp32(shape, 8) for shape in SHAPES]
+    names = {symbol(k, TARGETS[t]()) for k in kernels for t in TARGETS}
+    assert len(names) == len(kernels) * 2
+    assert symbol(kernels[0], TARGETS["x86-64"]()) in names
+
+
+def test_costs_count_padding_and_every_byte_once() -> None:
+    cost = Int8Gemm(10, 6, 20).cost()
+    assert cost.macs == 12 * 8 * 32
+    assert cost.weight_bytes == 8 * 32
+    assert ConvFp32(SHAPES[0], 8).cost().macs == 81 * 16 * 27
