@@ -9,13 +9,14 @@ from typing import Any
 
 from host.errors import UnsupportedLayer
 from host.lower.fuse import NORM_SCALE, NORM_SHIFT, shift_steps
-from host.lower.kernels.bit_gemm import BitGemm
+from host.lower.kernels.bit_gemm import K_BYTES, BitGemm
 from host.lower.kernels.conv_fp32 import NHWC, ConvFp32, ConvShape, GroupedConvFp32
 from host.lower.kernels.dense_fp32 import DenseFp32, dense_shape
-from host.lower.kernels.elementwise import Concatenate, Elementwise
+from host.lower.kernels.elementwise import Concatenate, Copy, Elementwise
 from host.lower.kernels.epilogue import Epilogue
 from host.lower.kernels.im2col import BitPack, Im2col
-from host.lower.kernels.int8_gemm import COLUMN_TILE, K_TILE, ROW_TILE, Int8Gemm
+from host.lower.kernels.int8_gemm import K_TILE, Int8Gemm
+from host.lower.kernels.integer_gemm import COLUMN_TILE, ROW_TILE
 from host.lower.kernels.kernel import Accessor, Kernel
 from host.lower.kernels.matmul_fp32 import MatmulFp32
 from host.lower.kernels.normalise import LayerNorm, Softmax
@@ -26,8 +27,6 @@ from host.lower.program import PARAM, Node, Program, Shape, View
 from host.lower.targets import Target
 from host.lower.views import is_alias, natural_order, physical
 from host.policy import LayerPolicy, Policy
-
-K_BYTES = 16
 
 
 def select(program: Program, policy: Policy, target: Target) -> Plan:
@@ -113,9 +112,7 @@ class _Selector:
             return replace(argument, shape=stored)
         self.copies += 1
         node = Node(f"copy{self.copies}", "copy", (view,), view.shape)
-        return self.call(
-            node, Elementwise(view.shape, order, (accessor,)), (argument,), order=order
-        )
+        return self.call(node, Copy(view.shape, order, (accessor,)), (argument,), order=order)
 
     def post(self, node: Node) -> dict[str, Any]:
         """Return the epilogue fields of a kernel, its operands counted from 0."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tvm import tirx
 
 from host.lower.kernels.im2col import round_up
-from host.lower.kernels.kernel import Cost
+from host.lower.kernels.kernel import Cost, Kernel
 from host.lower.kernels.tvmscript import indent, llvm, parse
 from host.lower.program import Shape
 from host.lower.targets import Target
@@ -21,22 +22,20 @@ MAX_CHUNK = 31
 
 
 @dataclass(frozen=True)
-class BitGemm:
+class BitGemm(Kernel):
     """a [M, A, K bytes], w [N / 4, B, K / 16, 4, 16] planes -> [M, N] int32.
 
     Activations are unsigned. Weights are two's complement, so their top plane counts negative;
     a single plane stands for -1 and +1: twice the common bits less the activations' own sum.
     """
 
+    kind: ClassVar[str] = "bit_gemm"
+    dtype: ClassVar[str] = "int32"
     rows: int
     columns: int
     depth_bytes: int
     weight_bits: int
     act_bits: int
-
-    @property
-    def kind(self) -> str:
-        return "bit_gemm"
 
     @property
     def padded(self) -> tuple[int, int, int]:
@@ -49,10 +48,6 @@ class BitGemm:
     @property
     def out_shape(self) -> Shape:
         return self.padded[:2]
-
-    @property
-    def out_dtype(self) -> str:
-        return "int32"
 
     @property
     def chunk(self) -> int:

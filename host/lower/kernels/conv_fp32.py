@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tvm import s_tir, te, tirx, topi
 
 from host.lower.kernels import pointwise, schedule
-from host.lower.kernels.kernel import Accessor, Cost, logical
+from host.lower.kernels.kernel import Accessor, Cost, Kernel, logical
 from host.lower.program import Shape, Step
 from host.lower.targets import Target
 
@@ -55,63 +56,75 @@ def padded(x: te.Tensor, padding: tuple[int, int], value: Any = 0.0) -> te.Tenso
 
 
 @dataclass(frozen=True)
-class ConvFp32:
-    """x [1, H, W, I], w [O / tile, KH, KW, I, tile], bias [O], operands -> [1, OH, OW, O]."""
+class FloatConv(Kernel):
+    """What float convolutions share: x [1, H, W, I], w, bias [O], operands -> [1, OH, OW, O]."""
 
     conv: ConvShape
-    tile: int
-    operands: tuple[Accessor, ...] = ()
-    post: tuple[Step, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        return "conv_fp32"
 
     @property
     def out_shape(self) -> Shape:
         return self.conv.out_shape
 
-    @property
-    def out_dtype(self) -> str:
-        return "float32"
-
-    @property
-    def blocks(self) -> int:
-        return math.ceil(self.conv.out_channels / self.tile)
-
     def logical_index(self, stored: Any) -> list[Any]:
         """Return an index of the destination as the operands of the epilogue count it."""
         return logical(stored, NHWC)
 
-    def prim_func(self, target: Target) -> tirx.PrimFunc:
+    def window(self, per_group: int) -> tuple[te.Tensor, Callable[..., Any], list[Any]]:
+        """Return (x, read(h, v, channel), reduction axes): the input under an output pixel."""
         c = self.conv
         x = te.placeholder((1, c.height, c.width, c.in_channels), "float32", "x")
-        w = te.placeholder((self.blocks, *c.kernel, c.in_channels, self.tile), "float32", "w")
-        bias = te.placeholder((c.out_channels,), "float32", "bias")
-        extra = [a.placeholder(f"r{i}") for i, a in enumerate(self.operands)]
         xp = padded(x, c.padding)
-        kh = te.reduce_axis((0, c.kernel[0]), "kh")
-        kw = te.reduce_axis((0, c.kernel[1]), "kw")
-        ic = te.reduce_axis((0, c.in_channels), "ic")
-        tile = te.compute(
-            (self.blocks, c.out_height, c.out_width, self.tile),
-            lambda o, h, v, i: te.sum(
-                xp[0, h * c.stride[0] + kh, v * c.stride[1] + kw, ic] * w[o, kh, kw, ic, i],
-                axis=[kh, kw, ic],
-            ),
-            name="conv",
-        )
+        extents = {"kh": c.kernel[0], "kw": c.kernel[1], "ic": per_group}
+        axes = [te.reduce_axis((0, extent), name) for name, extent in extents.items()]
+
+        def read(h: Any, v: Any, channel: Any) -> Any:
+            return xp[0, h * c.stride[0] + axes[0], v * c.stride[1] + axes[1], channel]
+
+        return x, read, axes
+
+    def output(
+        self, tile: Callable[..., Any], operands: tuple[Accessor, ...], post: tuple[Step, ...]
+    ) -> list[te.Tensor]:
+        """Return [bias, *operands, out]: `tile(h, v, o)` with its bias and pointwise steps."""
+        bias = te.placeholder((self.conv.out_channels,), "float32", "bias")
+        extra = [a.placeholder(f"r{i}") for i, a in enumerate(operands)]
 
         def element(*stored: Any) -> Any:
-            _, h, v, o = stored
-            value = tile[o // self.tile, h, v, o % self.tile] + bias[o]
             index = self.logical_index(stored)
-            return pointwise.apply(
-                value, self.post, lambda k: self.operands[k].read(extra[k], index)
-            )
+            value = tile(*stored[1:]) + bias[stored[3]]
+            return pointwise.apply(value, post, lambda k: operands[k].read(extra[k], index))
 
-        out = te.compute(self.out_shape, element, name="out")
-        s = schedule.create([x, w, bias, *extra, out])
+        return [bias, *extra, te.compute(self.out_shape, element, name="out")]
+
+
+@dataclass(frozen=True)
+class ConvFp32(FloatConv):
+    """Ungrouped: w [O / tile, KH, KW, I, tile]."""
+
+    kind: ClassVar[str] = "conv_fp32"
+    tile: int
+    operands: tuple[Accessor, ...] = ()
+    post: tuple[Step, ...] = ()
+
+    @property
+    def blocks(self) -> int:
+        """Tiles of output channels, the last one padded."""
+        return math.ceil(self.conv.out_channels / self.tile)
+
+    def prim_func(self, target: Target) -> tirx.PrimFunc:
+        c = self.conv
+        w = te.placeholder((self.blocks, *c.kernel, c.in_channels, self.tile), "float32", "w")
+        x, read, axes = self.window(c.in_channels)
+        kh, kw, ic = axes
+        tile = te.compute(
+            (self.blocks, c.out_height, c.out_width, self.tile),
+            lambda o, h, v, i: te.sum(read(h, v, ic) * w[o, kh, kw, ic, i], axis=axes),
+            name="conv",
+        )
+        tail = self.output(
+            lambda h, v, o: tile[o // self.tile, h, v, o % self.tile], self.operands, self.post
+        )
+        s = schedule.create([x, w, *tail])
         self._schedule(s, target)
         return schedule.finish(s)
 
@@ -151,63 +164,32 @@ class ConvFp32:
 
 
 @dataclass(frozen=True)
-class GroupedConvFp32:
-    """x [1, H, W, I], w [KH, KW, I / groups, O], bias [O], operands -> [1, OH, OW, O]."""
+class GroupedConvFp32(FloatConv):
+    """Grouped and depthwise: w [KH, KW, I / groups, O]."""
 
-    conv: ConvShape
+    kind: ClassVar[str] = "depthwise_fp32"
     operands: tuple[Accessor, ...] = ()
     post: tuple[Step, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        return "depthwise_fp32"
-
-    @property
-    def out_shape(self) -> Shape:
-        return self.conv.out_shape
-
-    @property
-    def out_dtype(self) -> str:
-        return "float32"
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         c = self.conv
         per_group = c.in_channels // c.groups
-        outputs_per_group = c.out_channels // c.groups
-        x = te.placeholder((1, c.height, c.width, c.in_channels), "float32", "x")
         w = te.placeholder((*c.kernel, per_group, c.out_channels), "float32", "w")
-        bias = te.placeholder((c.out_channels,), "float32", "bias")
-        extra = [a.placeholder(f"r{i}") for i, a in enumerate(self.operands)]
-        xp = padded(x, c.padding)
-        kh = te.reduce_axis((0, c.kernel[0]), "kh")
-        kw = te.reduce_axis((0, c.kernel[1]), "kw")
-        ic = te.reduce_axis((0, per_group), "ic")
+        x, read, axes = self.window(per_group)
+        kh, kw, ic = axes
 
         def channel(o: Any) -> Any:
-            return (
-                o
-                if c.groups == c.out_channels == c.in_channels
-                else (o // outputs_per_group * per_group + ic)
-            )
+            if c.groups == c.out_channels == c.in_channels:
+                return o
+            return o // (c.out_channels // c.groups) * per_group + ic
 
         tile = te.compute(
             self.out_shape,
-            lambda n, h, v, o: te.sum(
-                xp[0, h * c.stride[0] + kh, v * c.stride[1] + kw, channel(o)] * w[kh, kw, ic, o],
-                axis=[kh, kw, ic],
-            ),
+            lambda n, h, v, o: te.sum(read(h, v, channel(o)) * w[kh, kw, ic, o], axis=axes),
             name="conv",
         )
-
-        def element(*stored: Any) -> Any:
-            index = logical(stored, NHWC)
-            value = tile(*stored) + bias[stored[3]]
-            return pointwise.apply(
-                value, self.post, lambda k: self.operands[k].read(extra[k], index)
-            )
-
-        out = te.compute(self.out_shape, element, name="out")
-        s = schedule.create([x, w, bias, *extra, out])
+        tail = self.output(lambda h, v, o: tile[0, h, v, o], self.operands, self.post)
+        s = schedule.create([x, w, *tail])
         self._schedule(s, target)
         return schedule.finish(s)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from host.lower.kernels.conv_fp32 import ConvFp32, ConvShape
 from host.lower.program import Shape
@@ -32,13 +32,10 @@ class DenseFp32(ConvFp32):
     `lead` is the logical shape of the tokens, which the operands of the epilogue are indexed by.
     """
 
+    kind: ClassVar[str] = "dense_fp32"
     lead: Shape = ()
 
     def logical_index(self, stored: Any) -> list[Any]:
         """Return the token's own index, then the channel."""
         token, channel = stored[2], stored[3]
         return [*unravel(token, self.lead), channel]
-
-    @property
-    def kind(self) -> str:
-        return "dense_fp32"

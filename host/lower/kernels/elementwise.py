@@ -4,37 +4,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tvm import te, tirx
 
 from host.lower.kernels import pointwise, schedule
-from host.lower.kernels.kernel import Accessor, Cost, logical
+from host.lower.kernels.kernel import Accessor, Cost, Kernel, logical
 from host.lower.program import Shape, Step
 from host.lower.targets import Target
 from host.lower.views import physical
 
 
 @dataclass(frozen=True)
-class Elementwise:
-    """post(operand 0, other operands), stored in `order`; with no steps, a copy."""
+class Elementwise(Kernel):
+    """post(operand 0, other operands), stored in `order`."""
 
+    kind: ClassVar[str] = "elementwise"
     shape: Shape
     order: tuple[int, ...]
     operands: tuple[Accessor, ...]
     post: tuple[Step, ...] = ()
 
     @property
-    def kind(self) -> str:
-        return "elementwise" if self.post else "layout"
-
-    @property
     def out_shape(self) -> Shape:
         return physical(self.shape, self.order)
-
-    @property
-    def out_dtype(self) -> str:
-        return "float32"
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         tensors = [a.placeholder(f"x{i}") for i, a in enumerate(self.operands)]
@@ -63,9 +56,17 @@ class Elementwise:
 
 
 @dataclass(frozen=True)
-class Concatenate:
+class Copy(Elementwise):
+    """An operand in another layout."""
+
+    kind: ClassVar[str] = "layout"
+
+
+@dataclass(frozen=True)
+class Concatenate(Kernel):
     """Operands one after the other along logical axis `dim`."""
 
+    kind: ClassVar[str] = "layout"
     shape: Shape
     order: tuple[int, ...]
     dim: int
@@ -73,16 +74,8 @@ class Concatenate:
     operands: tuple[Accessor, ...]
 
     @property
-    def kind(self) -> str:
-        return "layout"
-
-    @property
     def out_shape(self) -> Shape:
         return physical(self.shape, self.order)
-
-    @property
-    def out_dtype(self) -> str:
-        return "float32"
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         tensors = [a.placeholder(f"x{i}") for i, a in enumerate(self.operands)]

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tvm import te, tirx
 
 from host.lower.kernels import pointwise, schedule
-from host.lower.kernels.kernel import Accessor, Cost, logical
+from host.lower.kernels.kernel import Accessor, Cost, Kernel, logical
 from host.lower.program import Shape, Step
 from host.lower.targets import Target
 from host.lower.views import physical
 
 
 @dataclass(frozen=True)
-class Epilogue:
+class Epilogue(Kernel):
     """acc [M, N] int32, correction [O] int32, scale [O], bias [O], operands -> stored `shape`.
 
     y = (acc + correction) * scale + bias. Channels are the last stored axis; the others, flattened,
     are the first rows of acc.
     """
 
+    kind: ClassVar[str] = "epilogue"
     shape: Shape
     order: tuple[int, ...]
     acc_shape: Shape
@@ -30,16 +31,8 @@ class Epilogue:
     post: tuple[Step, ...] = ()
 
     @property
-    def kind(self) -> str:
-        return "epilogue"
-
-    @property
     def out_shape(self) -> Shape:
         return physical(self.shape, self.order)
-
-    @property
-    def out_dtype(self) -> str:
-        return "float32"
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         channels = self.out_shape[-1]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tvm import te, tirx
 
 from host.lower.kernels import schedule
 from host.lower.kernels.conv_fp32 import ConvShape
-from host.lower.kernels.kernel import Cost
+from host.lower.kernels.kernel import Cost, Kernel
 from host.lower.program import Shape
 from host.lower.targets import Target
 
@@ -21,16 +21,14 @@ def round_up(value: int, multiple: int) -> int:
 
 
 @dataclass(frozen=True)
-class Im2col:
+class Im2col(Kernel):
     """codes [1, H + 2P, W + 2P, C] -> [rows, K], zero beyond the pixels and taps x channels."""
 
+    kind: ClassVar[str] = "im2col"
+    dtype: ClassVar[str] = "int8"
     conv: ConvShape
     row_tile: int
     k_tile: int
-
-    @property
-    def kind(self) -> str:
-        return "im2col"
 
     @property
     def rows(self) -> int:
@@ -43,10 +41,6 @@ class Im2col:
     @property
     def out_shape(self) -> Shape:
         return (round_up(self.rows, self.row_tile), round_up(self.depth, self.k_tile))
-
-    @property
-    def out_dtype(self) -> str:
-        return "int8"
 
     @property
     def is_identity(self) -> bool:
@@ -93,17 +87,15 @@ class Im2col:
 
 
 @dataclass(frozen=True)
-class BitPack:
+class BitPack(Kernel):
     """codes [1, H + 2P, W + 2P, C] -> [rows, bits, K bytes]: eight channels of a plane a byte."""
 
+    kind: ClassVar[str] = "bit_pack"
+    dtype: ClassVar[str] = "uint8"
     conv: ConvShape
     bits: int
     row_tile: int
     k_bytes: int
-
-    @property
-    def kind(self) -> str:
-        return "bit_pack"
 
     @property
     def rows(self) -> int:
@@ -121,10 +113,6 @@ class BitPack:
     def out_shape(self) -> Shape:
         rows = round_up(self.rows, self.row_tile)
         return (rows, self.bits, round_up(self.depth, self.k_bytes))
-
-    @property
-    def out_dtype(self) -> str:
-        return "uint8"
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         c = self.conv

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from tvm import te, tirx
 
@@ -27,32 +28,38 @@ class Cost:
     weight_bytes: int = 0
 
 
-class Kernel(Protocol):
-    """A kernel configuration: a frozen dataclass of JSON-able fields."""
+@dataclass(frozen=True)
+class Kernel(ABC):
+    """A kernel configuration: a frozen dataclass of JSON-able fields.
 
-    @property
-    def kind(self) -> str:
-        """The family, as in the artifact's kernel table."""
+    `kind` is the family, as in the artifact's kernel table; `dtype` that of the destination.
+    """
 
-    @property
-    def out_shape(self) -> Shape:
-        """Stored shape of the destination."""
+    kind: ClassVar[str]
+    dtype: ClassVar[str] = "float32"
 
     @property
     def out_dtype(self) -> str:
         """Element type of the destination."""
+        return self.dtype
 
+    @property
+    @abstractmethod
+    def out_shape(self) -> Shape:
+        """Stored shape of the destination."""
+
+    @abstractmethod
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         """Return the scheduled function; the destination is its last parameter."""
 
+    @abstractmethod
     def cost(self) -> Cost:
         """Return what one call costs."""
 
 
 def symbol(kernel: Kernel, target: Target) -> str:
     """Return the kernel's name: equal configurations share one compiled object."""
-    config = asdict(kernel)  # type: ignore[call-overload]
-    identity = digest([KERNELS_VERSION, kernel.kind, target.name, config])
+    identity = digest([KERNELS_VERSION, kernel.kind, target.name, asdict(kernel)])
     return f"{kernel.kind}_{identity[:20]}"
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tvm import te, tirx
 
 from host.lower.kernels import pointwise, schedule
 from host.lower.kernels.dense_fp32 import unravel
-from host.lower.kernels.kernel import Accessor, Cost
+from host.lower.kernels.kernel import Accessor, Cost, Kernel
 from host.lower.program import Shape, Step
 from host.lower.targets import Target
 
 
 @dataclass(frozen=True)
-class MatmulFp32:
+class MatmulFp32(Kernel):
     """a [..., M, K] times b [..., K, N] (or [..., N, K] when `transpose_b`) -> [..., M, N]."""
 
+    kind: ClassVar[str] = "matmul_fp32"
     shape: Shape
     inner: int
     a: Accessor
@@ -29,16 +30,8 @@ class MatmulFp32:
     post: tuple[Step, ...] = ()
 
     @property
-    def kind(self) -> str:
-        return "matmul_fp32"
-
-    @property
     def out_shape(self) -> Shape:
         return self.shape
-
-    @property
-    def out_dtype(self) -> str:
-        return "float32"
 
     @property
     def batch(self) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tvm import te, tirx
 
 from host.lower.kernels import pointwise, schedule
-from host.lower.kernels.kernel import Cost
+from host.lower.kernels.kernel import Cost, Kernel
 from host.lower.program import Shape
 from host.lower.targets import Target
 
@@ -18,23 +18,16 @@ def _f(value: float) -> Any:
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(Kernel):
     """x [rows, width] -> exp(x - max) / sum, row by row."""
 
+    kind: ClassVar[str] = "softmax"
     rows: int
     width: int
 
     @property
-    def kind(self) -> str:
-        return "softmax"
-
-    @property
     def out_shape(self) -> Shape:
         return (self.rows, self.width)
-
-    @property
-    def out_dtype(self) -> str:
-        return "float32"
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         x = te.placeholder(self.out_shape, "float32", "x")
@@ -57,24 +50,17 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class LayerNorm:
+class LayerNorm(Kernel):
     """x [rows, width], gain [width], shift [width] -> [rows, width]."""
 
+    kind: ClassVar[str] = "layer_norm"
     rows: int
     width: int
     eps: float
 
     @property
-    def kind(self) -> str:
-        return "layer_norm"
-
-    @property
     def out_shape(self) -> Shape:
         return (self.rows, self.width)
-
-    @property
-    def out_dtype(self) -> str:
-        return "float32"
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         x = te.placeholder(self.out_shape, "float32", "x")

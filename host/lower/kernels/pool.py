@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tvm import te, tirx
 
 from host.lower.kernels import schedule
 from host.lower.kernels.conv_fp32 import ConvShape, padded
-from host.lower.kernels.kernel import Cost
+from host.lower.kernels.kernel import Cost, Kernel
 from host.lower.program import Shape
 from host.lower.targets import Target
 
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(Kernel):
     """x [1, H, W, C] -> [1, OH, OW, C]; `reduce` is max or mean (padding counts as zeros)."""
 
+    kind: ClassVar[str] = "pool"
     conv: ConvShape
     reduce: str
 
     @property
-    def kind(self) -> str:
-        return "pool"
-
-    @property
     def out_shape(self) -> Shape:
         return self.conv.out_shape
-
-    @property
-    def out_dtype(self) -> str:
-        return "float32"
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         c = self.conv

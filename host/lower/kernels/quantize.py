@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tvm import te, tirx
 
 from host.lower.kernels import schedule
-from host.lower.kernels.kernel import Cost
+from host.lower.kernels.kernel import Cost, Kernel
 from host.lower.program import Shape
 from host.lower.targets import Target
 
@@ -17,22 +17,19 @@ INT8_OFFSET = 128
 
 
 @dataclass(frozen=True)
-class Quantize:
+class Quantize(Kernel):
     """x [1, H, W, C], quantizer [inverse scale, zero point] -> codes [1, H + 2P, W + 2P, C].
 
     code = clamp(round_half_even(x * inverse) + zero, 0, 2^bits - 1); eight-bit codes are stored
     signed, less 128. The border holds the zero point, which stands for 0.0.
     """
 
+    kind: ClassVar[str] = "quantize"
     height: int
     width: int
     channels: int
     padding: tuple[int, int]
     bits: int
-
-    @property
-    def kind(self) -> str:
-        return "quantize"
 
     @property
     def out_shape(self) -> Shape:
