@@ -29,7 +29,8 @@ def points(difference: float) -> str:
 
 def ms(value: float) -> str:
     """Write milliseconds with three to four figures."""
-    return f"{value:.{3 if value < 10 else 2 if value < 100 else 1}f} ms"
+    digits = next((d for limit, d in ((0.1, 4), (10, 3), (100, 2)) if value < limit), 1)
+    return f"{value:.{digits}f} ms"
 
 
 def times(value: float, digits: int = 2) -> str:

@@ -46,6 +46,7 @@ class Section:
     target: float
     title: str
     verdict: str
+    missed: bool
     remarks: tuple[str, ...]
     tiles: tuple[Tile, ...]
     progress: str
@@ -58,29 +59,25 @@ class Section:
 
 def render(facts: Facts) -> str:
     """Return the page of a run; the same facts give the same page."""
-    sections = [_section(facts, search) for search in facts.searches]
+    sections, entries = [_section(facts, s) for s in facts.searches], facts.sensitivity
     only = sections[0].layers if len(sections) == 1 else ()
-    entries = facts.sensitivity
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            facts=facts,
-            recipe=facts.recipe,
-            sections=sections,
-            programs=tables.program_rows(facts),
-            has_energy=any(p.evaluation.energy_mj for p in facts.programs),
-            heat=heat.heat_map(entries, heat.chosen_settings(only)) if entries else "",
-            heat_bounds=heat.scale_of(entries).bounds(),
-            heat_outlined=bool(only),
-            proofs=tables.proofs(facts),
-            origins=origin.origins(facts),
-            recipe_lines=tables.recipe_lines(facts.recipe),
-            commands=tables.commands(facts),
-            form=policies.form,
-            style=Markup((HERE / "style.css").read_text()),
-            script=Markup((HERE / "script.js").read_text()),
-        )
+    template = _environment().get_template("page.html")
+    return template.render(
+        facts=facts,
+        recipe=facts.recipe,
+        sections=sections,
+        programs=tables.program_rows(facts),
+        has_energy=any(p.evaluation.energy_mj for p in facts.programs),
+        heat=heat.heat_map(entries, heat.chosen_settings(only)) if entries else "",
+        heat_bounds=heat.scale_of(entries).bounds(),
+        heat_outlined=bool(only),
+        proofs=tables.proofs(facts),
+        origins=origin.origins(facts),
+        recipe_lines=tables.recipe_lines(facts.recipe),
+        commands=tables.commands(facts),
+        form=policies.form,
+        style=Markup((HERE / "style.css").read_text()),
+        script=Markup((HERE / "script.js").read_text()),
     )
 
 
@@ -103,6 +100,7 @@ def _section(facts: Facts, search: Search) -> Section:
         target=search.target,
         title=f"Target {times(search.target)}",
         verdict=verdict(facts, search, program, episode),
+        missed=_missed(facts, program),
         remarks=tuple(_remarks(facts, program)) if program else (),
         tiles=tuple(_tiles(facts, program)) if program else (),
         progress=_progress(facts, search),
@@ -123,7 +121,8 @@ def verdict(facts: Facts, search: Search, program: Program | None, episode: Epis
         change = f"{abs(100 * lost):.1f} points {'lost' if lost >= 0 else 'gained'}"
         if round(100 * abs(lost), 1) == 0:
             change = "no accuracy lost"
-        return f"{times(ratio)} the latency of optimised fp32 at {change}"
+        missed = f": target {times(search.target)} missed" if _missed(facts, program) else ""
+        return f"{times(ratio)} the latency of optimised fp32 at {change}{missed}"
     if episode and facts.reference_ms:
         ratio = episode.latency_ms / facts.reference_ms
         return f"so far {percent(episode.evaluation.accuracy, 1)} on validation at {times(ratio)}"
@@ -139,7 +138,7 @@ def _remarks(facts: Facts, program: Program) -> Iterator[str]:
         f"{percent(mine.accuracy)} of {mine.samples} test images against "
         f"{percent(theirs.accuracy)}; the two 95 % intervals {_overlap(program, whole)}."
     )
-    off = program.latency_ms / whole.latency_ms / (program.target or 1.0) - 1
+    off = _off_target(program, whole)
     near = "within" if abs(off) <= NEAR_TARGET else "not within"
     yield f"Latency is {signed(off)} off the target: {near} {percent(NEAR_TARGET, 0)} of it."
     if other:
@@ -152,6 +151,16 @@ def _remarks(facts: Facts, program: Program) -> Iterator[str]:
         yield f"The latency is {mine.verdict}: see where each number came from."
     if said := [c for proof in program.proofs.values() for c in proof.get("complaints", ())]:
         yield f"Verification failed: {said[0]}."
+
+
+def _off_target(program: Program, whole: Program) -> float:
+    """Return by which share of its target a latency is too long."""
+    return program.latency_ms / whole.latency_ms / (program.target or 1.0) - 1
+
+
+def _missed(facts: Facts, program: Program | None) -> bool:
+    whole = facts.program(FP32)
+    return bool(program and whole and _off_target(program, whole) > NEAR_TARGET)
 
 
 def _overlap(a: Program, b: Program) -> str:

@@ -98,6 +98,16 @@ def test_verdict_names_ratio_and_loss(tmp_path: Path) -> None:
     assert "+1.0 % off the target: within 5 % of it" in page
 
 
+def test_missed_target_is_said_in_the_verdict(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    result = run.read("result.json")
+    result["rows"][2]["evaluation"]["latency_ms"]["value"] = 1.4
+    run.write("result.json", result)
+    page = html.unescape(write_report(run).read_text())
+    assert f"at 1.0 points lost: target {times(0.5)} missed" in page
+    assert "not within 5 % of it" in page
+
+
 def test_every_number_has_its_origin(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     page, facts = write_report(run).read_text(), read_facts(run)
