@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command: 0 is well, 1 the world failed, 2 the caller is wrong."""
     arguments = make_parser().parse_args(argv)
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # where a recipe's own network is looked for
     logging.basicConfig(level=logging.DEBUG if arguments.debug else logging.WARNING)
     # Imported here: the agent's base install has no host package extras to import.
     from host.errors import CallerError, HilError

@@ -30,6 +30,7 @@ from host.evaluate import Evaluator, Meter, Subject
 from host.graph import trace_with_plan
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
+from host.lower.importer import import_module
 from host.lower.objects import default_cache
 from host.lower.targets import TARGETS, Target, refusal
 from host.models import load_checkpoint, make_network
@@ -88,6 +89,8 @@ class Workbench:
         elif kept.is_file():
             network.load_state_dict(load_file(kept))
         else:
+            # What has no kernel is found out before hours of training.
+            import_module(network, data.input_shape)
             network = self._train(kept)
         return network.eval()
 

@@ -76,6 +76,12 @@ def select(inventory: Mapping[str, BoardEntry], selector: str) -> list[BoardEntr
     return found
 
 
+def check_board(name: str) -> None:
+    """Raise CallerError where no board answers to a name; opens none."""
+    if _built_in(name) is None:
+        select(_default_inventory(), name)
+
+
 @contextmanager
 def open_board(
     name: str, inventory: Mapping[str, BoardEntry] | None = None

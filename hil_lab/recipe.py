@@ -114,7 +114,10 @@ def put(table: dict[str, Any], key: str, value: Any) -> None:
     """Set a dotted key."""
     *parents, last = key.split(".")
     for parent in parents:
-        table = table.setdefault(parent, {})
+        inner = table.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"{key}: {parent} is not a table")
+        table = inner
     table[last] = value
 
 

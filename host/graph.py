@@ -55,7 +55,8 @@ def _execute(module: nn.Module, example: Tensor) -> dict[str, _Call]:
             module.eval()(example)
     except RuntimeError as e:
         shape = tuple(example.shape[1:])
-        raise UnsupportedLayer(f"the network does not take images of {shape}: {e}") from e
+        why = str(e).strip().partition("\n")[0]
+        raise UnsupportedLayer(f"the network does not take images of {shape}: {why}") from e
     finally:
         module.train(was_training)
         for handle in handles:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from hil_lab.checks import check_recipe
 from hil_lab.console import Reporter, RichReporter, Silent, print_json, print_table, print_text
 from hil_lab.experiment import Workbench, leased, versions
 from hil_lab.finish import finish, table
@@ -26,8 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.explain:
         print_json(recipe.to_dict())
         return 0
-    started = start_run(recipe, versions())
-    return _go(started, arguments)
+    check_recipe(recipe)
+    return _go(start_run(recipe, versions()), arguments)
 
 
 def resume(arguments: argparse.Namespace) -> int:

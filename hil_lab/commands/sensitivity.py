@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from hil_lab.checks import check_recipe
 from hil_lab.commands.search import recipe_of
 from hil_lab.console import Reporter, RichReporter, Silent, print_json, print_table
 from hil_lab.experiment import Workbench, versions
@@ -18,6 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.explain:
         print_json(recipe.to_dict())
         return 0
+    check_recipe(recipe)
     reporter: Reporter = Silent() if arguments.json else RichReporter()
     table = Workbench(start_run(recipe, versions()), reporter).sensitivity
     if arguments.json:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import copy
+import io
+import logging
 import operator
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
@@ -19,11 +24,29 @@ def import_module(module: nn.Module, input_shape: tuple[int, int, int]) -> Progr
     plain = plain_copy(module).eval()
     sample = torch.zeros(1, *input_shape)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _quiet():
             exported = torch.export.export(plain, (sample,), strict=False)
     except (torch._dynamo.exc.UserError, RuntimeError) as e:
-        raise UnsupportedLayer(f"the network cannot be traced by torch.export: {e}") from e
+        why = str(e).strip().partition("\n")[0]
+        raise UnsupportedLayer(f"the network cannot be traced by torch.export: {why}") from e
     return Importer(exported).run()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from printing pages about what becomes one sentence here."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("torch")]
+    loud = [log for name in names if not (log := logging.getLogger(name)).disabled]
+    page = io.StringIO()
+    try:
+        for log in loud:
+            log.disabled = True
+        with warnings.catch_warnings(), redirect_stdout(page), redirect_stderr(page):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for log in loud:
+            log.disabled = False
 
 
 def plain_copy(module: nn.Module) -> nn.Module:
@@ -118,9 +141,8 @@ class Importer:
         base = name.partition(".")[0]
         handler = HANDLERS.get(base.removesuffix("_"))
         if handler is None:
-            where = _where(node)
             raise UnsupportedLayer(
-                f"operation {base}{where} has no kernel; known: {', '.join(sorted(HANDLERS))}"
+                f"operation {base}{_where(node)} has no kernel: replace it in the network"
             )
         self.env[node] = handler(self, node)
         if base.endswith("_") and node.args and isinstance(node.args[0], fx.Node):

@@ -98,7 +98,12 @@ def _own_network(name: str, classes: int, shape: Shape) -> nn.Module:
         raise CallerError(f'network "{name}" cannot be imported: {e}') from e
     offered = {"classes": classes, "input_shape": shape}
     taken = inspect.signature(function).parameters
-    network = function(**{key: value for key, value in offered.items() if key in taken})
+    try:
+        network = function(**{key: value for key, value in offered.items() if key in taken})
+    except TypeError as e:
+        raise CallerError(
+            f'"{name}" must be callable with classes and input_shape or less: {e}'
+        ) from e
     if not isinstance(network, nn.Module):
         raise CallerError(f'"{name}" returned {type(network).__name__}, not a torch module')
     with torch.inference_mode():

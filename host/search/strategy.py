@@ -59,9 +59,14 @@ class Strategy(Protocol):
 STRATEGIES: Registry[Callable[[Problem], Strategy]] = Registry("strategy")
 
 
-def make_strategy(name: str, problem: Problem) -> Strategy:
-    """Return a strategy by name; raises CallerError with a hint for an unknown one."""
+def strategies() -> Registry[Callable[[Problem], Strategy]]:
+    """Return the strategies by name."""
     import host.search.baselines
     import host.search.galen  # noqa: F401  fills the registry
 
-    return STRATEGIES[name](problem)
+    return STRATEGIES
+
+
+def make_strategy(name: str, problem: Problem) -> Strategy:
+    """Return a strategy by name; raises CallerError with a hint for an unknown one."""
+    return strategies()[name](problem)

@@ -1,0 +1,36 @@
+"""What can be known to be wrong with a recipe before any work starts; starts and opens nothing."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from hil_lab.inventory import check_board
+from hil_lab.recipe import Recipe
+from host.boards.protocol import PROTOCOLS
+from host.data import DATASETS
+from host.errors import RecipeError
+from host.registry import did_you_mean
+from host.search.agents.ddpg import DDPGSettings
+from host.search.reward import REWARDS
+from host.search.strategy import strategies
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise CallerError for the first name that nothing answers to."""
+    table, measure = recipe.search, recipe.measure
+    named = (
+        ("data", recipe.data, DATASETS),
+        ("search.strategy", table.strategy, strategies()),
+        ("search.reward", table.reward, REWARDS),
+        ("measure.search", measure.search, PROTOCOLS),
+        ("measure.report", measure.report, PROTOCOLS),
+    )
+    for key, name, known in named:
+        if name not in known:
+            raise RecipeError(f'{key}: unknown name "{name}"{did_you_mean(name, known)}')
+    settings = [f.name for f in fields(DDPGSettings)] if table.strategy.startswith("galen") else []
+    for name in table.agent:
+        if name not in settings:
+            hint = did_you_mean(name, settings) if settings else f"; {table.strategy} takes none"
+            raise RecipeError(f"search.agent.{name}: unknown key{hint}")
+    check_board(recipe.board)
