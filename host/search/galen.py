@@ -143,6 +143,7 @@ class Galen:
         choices: dict[str, Choice] = {}
         states, actions = [], []
         previous = np.zeros(len(ACTIONS[self.kind]))
+        self.agent.begin()
         for index, layer in enumerate(space.graph.layers):
             if not self.decides(layer):
                 continue

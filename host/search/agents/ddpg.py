@@ -33,6 +33,10 @@ class DDPGSettings:
     capacity: int = 2000
     updates_per_step: int = 5
     warmup_episodes: int = 10
+    # Share of warm-up episodes whose steps all draw near one common action: independent draws
+    # average out over a deep network, so that uniform policies would never be seen.
+    common_share: float = 0.5
+    common_sigma: float = 0.1
     sigma: float = 0.5
     sigma_decay: float = 0.95
     # Weight of the newest episode in the moving average that centres rewards; Galen's 0.5 moves
@@ -95,6 +99,7 @@ class DDPG:
         self.episode = 0
         self.baseline: float | None = None
         self.actions = actions
+        self.common: np.ndarray | None = None
 
     @property
     def sigma(self) -> float:
@@ -104,11 +109,21 @@ class DDPG:
 
     @torch.no_grad()
     def act(self, state: np.ndarray, *, explore: bool = True) -> np.ndarray:
-        """Return actions for one state [features]; uniform during the warm-up."""
+        """Return actions for one state [features]."""
         if explore and self.episode < self.settings.warmup_episodes:
-            return self.rng.random(self.actions)
+            return self._warm_up()
         mean = self.actor(torch.as_tensor(state, dtype=torch.float32)[None])[0].double().numpy()
         return truncated_normal(mean, self.sigma, self.rng) if explore else mean
+
+    def begin(self) -> None:
+        """Start an episode: decide whether its warm-up steps share an action."""
+        share = self.rng.random() < self.settings.common_share
+        self.common = self.rng.random(self.actions) if share else None
+
+    def _warm_up(self) -> np.ndarray:
+        if self.common is None:
+            return self.rng.random(self.actions)
+        return truncated_normal(self.common, self.settings.common_sigma, self.rng)
 
     def learn(self, states: np.ndarray, actions: np.ndarray, reward: float) -> None:
         """Store an episode [steps, ...] with its one reward, then update."""
