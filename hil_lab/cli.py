@@ -73,6 +73,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was finished is kept: hil-lab resume RUN goes on\n")
         return 130
+    except Exception as e:
+        if arguments.debug:
+            raise
+        sys.stderr.write(f"error: {_unforeseen(e)}\n")
+        return 1
+
+
+def _unforeseen(e: Exception) -> str:
+    """Return one sentence for what no part of the program has a sentence for."""
+    if isinstance(e, OSError) and e.strerror:
+        where = f"{e.filename}: " if e.filename else ""
+        return f"{where}{e.strerror}; what was finished is kept: hil-lab resume RUN goes on"
+    said = " ".join(str(e).split())[:200]
+    return f"{type(e).__name__}: {said}; this is a fault of hil-lab, --debug shows where"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -25,7 +26,7 @@ from host.boards.session import BoardSession
 from host.compress.candidate import compress
 from host.compress.finetune import Training
 from host.data import Data, load_data
-from host.errors import CallerError, PolicyError
+from host.errors import CallerError, PolicyError, StoreError
 from host.evaluate import Evaluator, Meter, Subject
 from host.graph import trace_with_plan
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
@@ -41,8 +42,8 @@ from host.search.episode import Episode, best
 from host.search.loop import Memory, search
 from host.search.reward import REWARDS
 from host.search.strategy import Problem, State, make_strategy
-from host.sensitivity import SensitivityTable
-from host.sensitivity import measure as measure_sensitivity
+from host.sensitivity.measure import measure as measure_sensitivity
+from host.sensitivity.table import SensitivityTable
 from host.store import Store
 from host.train import default_training, train
 
@@ -157,9 +158,12 @@ def save_network(network: nn.Module, path: Path) -> None:
     """Write a network's tensors as safetensors, atomically."""
     tensors = {name: t.detach().clone().contiguous() for name, t in network.state_dict().items()}
     temporary = path.with_suffix(".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, temporary)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as e:
+        raise StoreError(f"cannot write {path}: {e}; free some space and resume the run") from e
 
 
 @dataclass
@@ -313,7 +317,7 @@ def leased(bench: Workbench, board: str | None = None) -> Iterator[Search]:
     with ExitStack() as stack:
         client = stack.enter_context(open_board(board or recipe.board))
         session = stack.enter_context(client.lease(bench.run.name, wait_s=LEASE_WAIT_S))
-        store = Store(Path(recipe.runs) / STORE)
+        store = Store(bench.run.folder.parent / STORE)
         stack.callback(store.close)
         target = target_of(session.info.arch)
         builder = Builder(bench.subject.graph, target, recipe.threads)
