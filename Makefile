@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 	$(BIN)/hil-lab demo
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

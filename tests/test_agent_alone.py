@@ -24,7 +24,7 @@ from host.lower.targets import local_target
 from host.verify import complaints
 from tests.host.lower.test_build import mixed_policy, sample_of, subject_of
 
-pytestmark = [pytest.mark.tvm, pytest.mark.slow]
+pytestmark = [pytest.mark.tvm, pytest.mark.slow, pytest.mark.xdist_group("alone")]
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("protos", "device_agent", "host", "firmware_setup", "hil_lab")
