@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 Advance = Callable[[int, str], None]
+TABLE_WIDTH = 240
 
 
 class Reporter(Protocol):
@@ -89,7 +90,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     table = Table(*columns, title=title or None, box=None, pad_edge=False, title_justify="left")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    # Never cut: what a narrow terminal wraps can still be read, and a pipe has no width.
+    Console(highlight=False, width=TABLE_WIDTH).print(table)
 
 
 def print_text(text: str) -> None:
