@@ -21,6 +21,7 @@ from hil_lab.console import Reporter
 from hil_lab.inventory import open_board
 from hil_lab.recipe import Recipe
 from hil_lab.runs import Run
+from host.boards.client import BoardClient
 from host.boards.protocol import PROTOCOLS
 from host.boards.session import BoardSession
 from host.compress.candidate import compress
@@ -316,9 +317,22 @@ def leased(bench: Workbench, board: str | None = None) -> Iterator[Search]:
     recipe = bench.recipe
     with ExitStack() as stack:
         client = stack.enter_context(open_board(board or recipe.board))
-        session = stack.enter_context(client.lease(bench.run.name, wait_s=LEASE_WAIT_S))
+        # A dead board is found out before the training, and nobody waits for a board meanwhile.
+        target = target_of(client.describe().arch)
+        builder = Builder(bench.subject.graph, target, recipe.threads)
         store = Store(bench.run.folder.parent / STORE)
         stack.callback(store.close)
-        target = target_of(session.info.arch)
-        builder = Builder(bench.subject.graph, target, recipe.threads)
+        session = stack.enter_context(
+            client.lease(bench.run.name, wait_s=_patience_s(bench, client))
+        )
         yield Search(bench, session, store, builder)
+
+
+def _patience_s(bench: Workbench, client: BoardClient) -> float:
+    """Return how long to wait for a board: for its user to finish, never for a repair."""
+    info = client.describe()
+    if info.state == "quarantined":
+        return 0.0
+    if info.holder:
+        bench.reporter.say(f"wait     {info.name} is leased by {info.holder}")
+    return LEASE_WAIT_S

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -220,6 +222,29 @@ class TestBoards:
         with board.lease("alice@ws1"):
             done = hil_lab("boards", "measure", "pi4-01", artifact.root)
         refused(done, WORLD, "alice@ws1")
+
+    @pytest.mark.parametrize(
+        ("state", "holder", "waits", "said"),
+        [
+            ("free", "", True, []),
+            ("leased", "alice@ws1", True, ["wait     pi4-01 is leased by alice@ws1"]),
+            ("quarantined", "", False, []),
+        ],
+    )
+    def test_a_search_waits_for_a_user_but_not_for_a_repair(
+        self, state: str, holder: str, waits: bool, said: list[str]
+    ) -> None:
+        heard: list[str] = []
+        info = SimpleNamespace(name="pi4-01", state=state, holder=holder)
+        bench: Any = SimpleNamespace(reporter=SimpleNamespace(say=heard.append))
+        client: Any = SimpleNamespace(describe=lambda: info)
+        assert bool(experiment._patience_s(bench, client)) == waits
+        assert heard == said
+
+    def test_a_search_on_a_dead_board_ends_before_the_training(self) -> None:
+        list_board("127.0.0.1:1")
+        refused(hil_lab("search", "digits", "--board", "pi4-01"), WORLD, "127.0.0.1:1: no answer")
+        assert not list(Path("runs").glob("*/network.safetensors"))
 
     def test_a_corrupt_blob(self, board: BoardClient, artifact: Artifact) -> None:
         blob = artifact.root / "blobs" / artifact.manifest["library"]["digest"]
