@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from hil_lab.inventory import check_board
 from hil_lab.recipe import Recipe
 from host.boards.protocol import PROTOCOLS
 from host.data import DATASETS
 from host.errors import RecipeError
 from host.registry import did_you_mean
-from host.search.agents.ddpg import DDPGSettings
+from host.search.agents.ddpg import settings_from
 from host.search.reward import REWARDS
 from host.search.strategy import strategies
 
@@ -28,9 +26,9 @@ def check_recipe(recipe: Recipe) -> None:
     for key, name, known in named:
         if name not in known:
             raise RecipeError(f'{key}: unknown name "{name}"{did_you_mean(name, known)}')
-    settings = [f.name for f in fields(DDPGSettings)] if table.strategy.startswith("galen") else []
-    for name in table.agent:
-        if name not in settings:
-            hint = did_you_mean(name, settings) if settings else f"; {table.strategy} takes none"
-            raise RecipeError(f"search.agent.{name}: unknown key{hint}")
+    if table.strategy.startswith("galen"):
+        settings_from(table.agent)
+    elif table.agent:
+        name = next(iter(table.agent))
+        raise RecipeError(f"search.agent.{name}: unknown key; {table.strategy} takes none")
     check_board(recipe.board)

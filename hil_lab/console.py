@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 Advance = Callable[[int, str], None]
 TABLE_WIDTH = 240
@@ -85,13 +84,9 @@ def print_json(value: Any) -> None:
     Console(highlight=False).out(json.dumps(value, indent=1))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """Write a table to standard output."""
-    table = Table(*columns, title=title or None, box=None, pad_edge=False, title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    # Never cut: what a narrow terminal wraps can still be read, and a pipe has no width.
-    Console(highlight=False, width=TABLE_WIDTH).print(table)
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table to standard output; lines are never wrapped or cut."""
+    print_text(tabulate(rows, columns, tablefmt="plain", disable_numparse=True))
 
 
 def print_text(text: str) -> None:

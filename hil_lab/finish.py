@@ -191,18 +191,17 @@ def proof(report: VerifyReport) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> list[list[str]]:
     """Return the final table as text cells: name, accuracy, latency, ratio, size, provenance."""
+    evaluations = [Evaluation.from_dict(row["evaluation"]) for row in result["rows"]]
+    figures = [e.latency_ms for e in evaluations if e.latency_ms is not None]
     rows = []
-    for row in result["rows"]:
-        e = Evaluation.from_dict(row["evaluation"])
-        figure = e.latency_ms
-        assert figure is not None
+    for row, e, figure in zip(result["rows"], evaluations, figures, strict=True):
         interval = f"[{figure.low:.3f}, {figure.high:.3f}]"
         rows.append(
             [
                 row["name"],
                 f"{e.accuracy:.2%}",
                 f"{figure.value:.3f} ms {interval}",
-                f"{figure.value / result['reference_ms']:.3f}x",
+                f"{figure.value / figures[0].value:.3f}x",
                 f"{e.size_bytes / 1000:.1f} kB",
                 f"{figure.source}, {e.verdict}",
             ]

@@ -149,6 +149,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         items = value if isinstance(value, (list, tuple)) else [value]
         return tuple(_convert(get_args(hint)[0], v, where) for v in items)
     if get_origin(hint) is not None:
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where}: must be a table")
         return dict(value)
     return _scalar(hint, value, where)
 

@@ -19,12 +19,15 @@ from host.compress.candidate import compress
 from host.compress.finetune import Training, accuracy, finetune, ratio
 from host.compress.plan import PruningPlan
 from host.data import Data
+from host.errors import BoardError
 from host.lower.build import Builder
 from host.policy import Policy, policy_bops, policy_macs, program_digest
 from host.store import Store
 from host.types import Evaluation, Figure, Graph
 
 SEED_BITS = 63
+# An invalid measurement is kept and repeated, never rewarded.
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,16 @@ class Meter:
         fingerprint = self.session.info.fingerprint_digest
         if found := self.store.cached(structure, fingerprint, asdict(self.protocol)):
             return *found, True
-        measurement = self.session.measure(artifact, self.protocol, synthetic_weights=True)
-        self.measured += 1
-        return self.store.add_measurement(measurement), measurement, False
+        for _ in range(ATTEMPTS):
+            measurement = self.session.measure(artifact, self.protocol, synthetic_weights=True)
+            self.measured += 1
+            name = self.store.add_measurement(measurement)
+            if measurement.verdict != "invalid":
+                return name, measurement, False
+        raise BoardError(
+            f"{self.session.info.name}: {ATTEMPTS} measurements were invalid "
+            f"({'; '.join(measurement.reasons)}); mend the board, then resume the run"
+        )
 
     def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
         """Yield (layer, median milliseconds) of every kernel call."""

@@ -9,8 +9,7 @@ from hil_lab.commands.search import recipe_of
 from hil_lab.console import Reporter, RichReporter, Silent, print_json, print_table
 from hil_lab.experiment import Workbench, versions
 from hil_lab.runs import start_run
-from host.sensitivity import SensitivityTable
-from host.sensitivity.table import SETTINGS
+from host.sensitivity.table import SETTINGS, SensitivityTable
 
 
 def run(arguments: argparse.Namespace) -> int:

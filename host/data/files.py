@@ -117,7 +117,7 @@ def _image_files(root: Path) -> dict[str, list[Path]]:
         raise DataError(f"{root}: no such folder; expected train/<class>/* and test/<class>/*")
     found = {
         folder.name: sorted(f for f in folder.iterdir() if f.suffix.lower() in _IMAGE_SUFFIXES)
-        for folder in root.iterdir()
+        for folder in sorted(root.iterdir())
         if folder.is_dir()
     }
     if not found or not all(found.values()):

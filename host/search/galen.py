@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from host.policy import Choice, Policy, Space, discretise, policy_bops, policy_macs
-from host.search.agents.ddpg import DDPG, DDPGSettings
+from host.search.agents.ddpg import DDPG, settings_from
 from host.search.strategy import STRATEGIES, Problem, State, Strategy
 from host.sensitivity.table import Kind
 from host.types import Evaluation, Layer
@@ -127,7 +127,7 @@ class Galen:
         self.kind: Agent = kind
         self.problem = problem
         self.encoder = Encoder(kind, problem)
-        settings = DDPGSettings(**problem.settings)
+        settings = settings_from(problem.settings)
         self.agent = DDPG(self.encoder.width, len(ACTIONS[kind]), settings, problem.seed)
         self.trace: tuple[np.ndarray, np.ndarray] | None = None
 

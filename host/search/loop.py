@@ -44,6 +44,11 @@ def search(
     told = 0
     if state is not None:
         told, saved = state
+        if told > len(episodes):
+            raise StoreError(
+                f"the checkpoint knows {told} episodes and the store {len(episodes)}: "
+                "the database of the run is missing or older; put it back"
+            )
         strategy.load_state_dict(saved)
     while told < problem.episodes:
         policy = strategy.ask()

@@ -12,7 +12,7 @@ import pytest
 from host.errors import CallerError, StoreError
 from host.policy import Policy
 from host.search import checkpoint
-from host.search.episode import Episode, best, pareto
+from host.search.episode import Episode, pareto
 from host.search.loop import Memory, search
 from host.search.strategy import STRATEGIES, State, make_strategy
 from tests.host.search.toy import SPACE, evaluate, problem

@@ -12,8 +12,9 @@ from host.compress.prune import prune
 from host.compress.quantize import calibrate, quantize
 from host.models import make_network
 from host.policy import Choice
-from host.sensitivity import SETTINGS, Setting, measure
+from host.sensitivity.measure import measure
 from host.sensitivity.replay import Replay
+from host.sensitivity.table import SETTINGS, Setting
 from tests.host.networks import space_of
 from tests.host.trained import Subject
 
