@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tabulate import tabulate
 
 Advance = Callable[[int, str], None]
-TABLE_WIDTH = 240
 
 
 class Reporter(Protocol):
