@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from host.lower.targets import local_target
 from host.verify import complaints
 from tests.host.lower.test_build import mixed_policy, sample_of, subject_of
 
-pytestmark = [pytest.mark.tvm, pytest.mark.slow, pytest.mark.xdist_group("alone")]
+pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("protos", "device_agent", "host", "firmware_setup", "hil_lab")
@@ -104,7 +105,9 @@ def test_a_command_of_the_host_says_what_it_needs(python: Path, tmp_path: Path) 
     command = [python.parent / "hil-lab", "search", "digits"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "error: this command needs rich, which the base install leaves out: "
-        "pip install 'hil-lab[host]'"
-    ]
+    (sentence,) = done.stderr.splitlines()
+    assert re.fullmatch(
+        r"error: this command needs \w+, which the base install leaves out: "
+        r"pip install 'hil-lab\[host\]'",
+        sentence,
+    )

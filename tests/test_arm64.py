@@ -27,7 +27,6 @@ SEEDS = range(3)
 pytestmark = [
     pytest.mark.tvm,
     pytest.mark.slow,
-    pytest.mark.xdist_group("arm64"),
     pytest.mark.skipif(
         platform.machine() != "aarch64" and find_emulator() is None,
         reason=f"needs qemu-aarch64 and an arm64 root: .ci/arm64-root {default_root()}, "

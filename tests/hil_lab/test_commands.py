@@ -14,7 +14,7 @@ from host.policy import Policy
 from tests.hil_lab import tiny
 from tests.hil_lab.commands import Done, hil_lab
 
-pytestmark = [pytest.mark.tvm, pytest.mark.slow, pytest.mark.xdist_group("commands")]
+pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
 ROWS = ["fp32", "uniform-int8", "at-0.3"]
 
