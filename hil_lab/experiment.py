@@ -52,6 +52,8 @@ ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
 TRAINED, REFERENCE, PROFILES = "network.safetensors", "reference.json", "layer_times.json"
 SENSITIVITY = "sensitivity.json"
+# Strategies that weigh layers by predicted times.
+PREDICTING = ("greedy", "galen-joint")
 LEASE_WAIT_S = 600.0
 
 
@@ -234,7 +236,7 @@ class Search:
             episodes=table.episodes,
             seed=table.seed,
             sensitivity=self.bench.sensitivity.all_features(),
-            layer_ms=self.layer_times if table.strategy == "greedy" else None,
+            layer_ms=self.layer_times if table.strategy in PREDICTING else None,
             settings=table.agent,
         )
 

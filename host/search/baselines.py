@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from host.policy import Choice, Policy
-from host.search.galen import choice
+from host.search.actions import choice
 from host.search.strategy import STRATEGIES, Problem, State
 from host.sensitivity.table import Kind
 from host.types import Evaluation, Layer
 
 # How far the greedy goal may move from the target to make up for the prediction's error.
 GREEDY_GOAL_BOUNDS = (0.2, 5.0)
+GREEDY_JITTER = 0.3
 UNIFORM_SPARSITIES = (0.0, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
@@ -109,15 +110,19 @@ class Greedy:
 
     def ask(self) -> Policy:
         """Build a policy step by step; later episodes jitter the sensitivities to look around."""
+        jitter = 0.0 if self.asked == 0 else GREEDY_JITTER
+        self.asked += 1
+        return self.towards(self.goal_ms, jitter)
+
+    def towards(self, goal_ms: float, jitter: float = 0.0) -> Policy:
+        """Return the policy that is predicted to take `goal_ms`; jitter varies sensitivities."""
         space = self.problem.space
         choices: dict[str, Choice] = {}
-        jitter = 0.0 if self.asked == 0 else 0.3
         weight = {
             layer.name: float(np.exp(jitter * self.rng.standard_normal()))
             for layer in space.graph.layers
         }
-        self.asked += 1
-        while self._predict(choices) > self.goal_ms:
+        while self._predict(choices) > goal_ms:
             step = self._best_step(choices, weight)
             if step is None:
                 break

@@ -7,57 +7,23 @@ already decided, and sets the layer's ratios. All steps get the episode's one re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from host.policy import Choice, Policy, Space, discretise, policy_bops, policy_macs
+from host.policy import Choice, Policy, policy_bops, policy_macs
+from host.search.actions import ACTIONS, Agent, choice, joint_actions
 from host.search.agents.ddpg import DDPG, settings_from
+from host.search.demonstrations import demonstrations
 from host.search.strategy import STRATEGIES, Problem, State, Strategy
 from host.sensitivity.table import Kind
 from host.types import Evaluation, Layer
 
-Agent = Literal["prune", "quantize", "joint"]
-# Which actions each agent sets, in order (paper, section 4).
-ACTIONS: dict[Agent, tuple[str, ...]] = {
-    "prune": ("sparsity",),
-    "quantize": ("act", "weight"),
-    "joint": ("sparsity", "act", "weight"),
-}
 SENSITIVITIES: dict[Agent, tuple[Kind, ...]] = {
     "prune": ("prune",),
     "quantize": ("act", "weight", "int8"),
     "joint": ("prune", "act", "weight", "int8"),
 }
-MIX_THRESHOLD = 0.5
-INT8_THRESHOLD = 0.2
-
-
-def quantization(act: float, weight: float, layer: Layer, space: Space) -> Choice:
-    """Map two actions to a number format (paper, section 4.3 and eq. 8).
-
-    The larger one chooses MIX above 0.5, INT8 above 0.2, else FP32; MIX rescales both to bits.
-    """
-    strongest = max(act, weight)
-    if strongest > MIX_THRESHOLD and "mix" in space.modes(layer):
-        weight_bits, act_bits = (
-            discretise(np.clip((a - MIX_THRESHOLD) / (1 - MIX_THRESHOLD), 0, 1), space.max_mix_bits)
-            for a in (weight, act)
-        )
-        return Choice(None, "mix", weight_bits, act_bits)
-    if strongest > INT8_THRESHOLD:
-        return Choice(None, "int8", 8, 8)
-    return Choice()
-
-
-def choice(kind: Agent, actions: np.ndarray, layer: Layer, space: Space) -> Choice:
-    """Map one step's actions in [0, 1] to a wish for its layer."""
-    values = dict(zip(ACTIONS[kind], (float(a) for a in actions), strict=True))
-    form = Choice()
-    if "act" in values:
-        form = quantization(values["act"], values["weight"], layer, space)
-    keep = space.keep_for(layer, values["sparsity"]) if "sparsity" in values else None
-    return Choice(keep, form.mode, form.weight_bits, form.act_bits)
 
 
 @dataclass
@@ -130,6 +96,8 @@ class Galen:
         settings = settings_from(problem.settings)
         self.agent = DDPG(self.encoder.width, len(ACTIONS[kind]), settings, problem.seed)
         self.trace: tuple[np.ndarray, np.ndarray] | None = None
+        shown = settings.demonstrations if kind == "joint" else 0
+        self.shown = demonstrations(problem, shown)
 
     def decides(self, layer: Layer) -> bool:
         """Whether a layer is a step of the episode."""
@@ -148,11 +116,18 @@ class Galen:
             if not self.decides(layer):
                 continue
             states.append(self.encoder.state(index, choices, previous))
-            previous = self.agent.act(states[-1])
+            previous = self._act(layer, states[-1])
             actions.append(previous)
             choices[layer.name] = choice(self.kind, previous, layer, space)
         self.trace = np.asarray(states), np.asarray(actions)
         return space.policy(choices)
+
+    def _act(self, layer: Layer, state: np.ndarray) -> np.ndarray:
+        """Follow a demonstration while there is one, else the agent."""
+        if self.agent.episode < len(self.shown):
+            form = self.shown[self.agent.episode][layer.name]
+            return joint_actions(form, layer, self.problem.space)
+        return self.agent.act(state)
 
     def tell(self, policy: Policy, evaluation: Evaluation) -> None:
         """Give every step of the last walk the episode's reward and update."""

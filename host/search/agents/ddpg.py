@@ -36,6 +36,8 @@ class DDPGSettings:
     capacity: int = 2000
     updates_per_step: int = 5
     warmup_episodes: int = 10
+    # Warm-up episodes of the joint agent that follow greedy policies (host.search.demonstrations).
+    demonstrations: int = 5
     # Share of warm-up episodes whose steps all draw near one common action: independent draws
     # average out over a deep network, so that uniform policies would never be seen.
     common_share: float = 0.5

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
 
 from host.errors import CallerError, StoreError
 from host.policy import Policy
 from host.search import checkpoint
+from host.search.actions import choice, joint_actions
 from host.search.episode import Episode, pareto
 from host.search.loop import Memory, search
 from host.search.strategy import STRATEGIES, State, make_strategy
 from tests.host.search.toy import SPACE, evaluate, problem
+from tests.host.test_policy import policies
 
 QUICK = {"hidden": (64, 48), "warmup_episodes": 4, "batch": 32, "actor_lr": 1e-3}
 NAMES = ("galen-prune", "galen-quantize", "galen-joint", "uniform", "random", "greedy", "tpe")
@@ -122,7 +125,7 @@ def test_the_first_greedy_policy_beats_most_random_ones() -> None:
 
 
 def test_galen_quantization_thresholds() -> None:
-    from host.search.galen import quantization
+    from host.search.actions import quantization
 
     layer = SPACE.graph.layers[1]
     formats = {
@@ -177,3 +180,25 @@ def test_a_torn_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(StoreError, match="not a checkpoint"):
         checkpoint.load(path)
+
+
+@given(policies())
+def test_actions_of_a_policy_lead_back_to_it(policy: Policy) -> None:
+    for layer, form in zip(SPACE.graph.layers, policy.layers, strict=True):
+        wish = choice("joint", joint_actions(form, layer, SPACE), layer, SPACE)
+        again = SPACE.policy({layer.name: wish})[layer.name]
+        assert (again.mode, again.weight_bits, again.act_bits) == (
+            form.mode,
+            form.weight_bits,
+            form.act_bits,
+        )
+        if SPACE.prunable(layer):
+            assert again.keep == form.keep
+
+
+def test_the_joint_agent_starts_with_what_it_is_shown() -> None:
+    first = run("galen-joint", 1)[0].policy
+    assert first.digest() == run("greedy", 1)[0].policy.digest()
+    assert problem().layer_ms is not None
+    alone = problem(0, 1, **QUICK, demonstrations=0)
+    assert make_strategy("galen-joint", alone).ask().digest() != first.digest()
