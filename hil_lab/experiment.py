@@ -5,168 +5,41 @@ This is the wiring: here, and nowhere else, search, network, compiler, board and
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hil_lab.console import Reporter
 from hil_lab.inventory import open_board
-from hil_lab.recipe import Recipe
-from hil_lab.runs import Run
+from hil_lab.workbench import Workbench
 from host.boards.client import BoardClient
 from host.boards.protocol import PROTOCOLS
 from host.boards.session import BoardSession
 from host.compress.candidate import compress
 from host.compress.finetune import Training
-from host.data import Data, load_data
-from host.errors import CallerError, PolicyError, StoreError
-from host.evaluate import Evaluator, Meter, Subject
-from host.graph import trace_with_plan
+from host.errors import CallerError
+from host.evaluate import Evaluator, Meter
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
-from host.lower.importer import import_module
-from host.lower.objects import default_cache
-from host.lower.targets import TARGETS, Target, refusal
-from host.models import load_checkpoint, make_network
-from host.policy import Policy, Space, uncompressed
+from host.lower.targets import TARGETS, Target
+from host.policy import Policy, uncompressed
 from host.registry import did_you_mean
 from host.search import checkpoint
 from host.search.episode import Episode, best
 from host.search.loop import Memory, search
 from host.search.reward import REWARDS
 from host.search.strategy import Problem, State, make_strategy
-from host.sensitivity.measure import measure as measure_sensitivity
-from host.sensitivity.table import SensitivityTable
 from host.store import Store
-from host.train import default_training, train
 
 ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
-TRAINED, REFERENCE, PROFILES = "network.safetensors", "reference.json", "layer_times.json"
-SENSITIVITY = "sensitivity.json"
+REFERENCE, PROFILES = "reference.json", "layer_times.json"
 # Strategies that weigh layers by predicted times.
 PREDICTING = ("greedy", "galen-joint")
 LEASE_WAIT_S = 600.0
-
-
-def versions() -> dict[str, str]:
-    """Return what a result depends on beside its recipe."""
-    names = ("hil-lab", "torch", "apache-tvm", "apache-tvm-ffi", "torch-pruning", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-@dataclass
-class Workbench:
-    """An experiment's parts, made on first use; a leased board makes it complete."""
-
-    run: Run
-    reporter: Reporter
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        """The run's resolved recipe."""
-        return self.run.recipe
-
-    @cached_property
-    def data(self) -> Data:
-        """The data set, normalised for the network."""
-        return load_data(self.recipe.data, self.recipe.data_dir)
-
-    @cached_property
-    def network(self) -> nn.Module:
-        """The trained network: the recipe's checkpoint, or trained once and kept in the run."""
-        recipe, data = self.recipe, self.data
-        network = make_network(
-            recipe.model, classes=data.classes, input_shape=data.input_shape, seed=recipe.train.seed
-        )
-        kept = self.run.path(TRAINED)
-        if recipe.checkpoint:
-            load_checkpoint(network, Path(recipe.checkpoint).expanduser())
-        elif kept.is_file():
-            network.load_state_dict(load_file(kept))
-        else:
-            # What has no kernel is found out before hours of training.
-            import_module(network, data.input_shape)
-            network = self._train(kept)
-        return network.eval()
-
-    def _train(self, kept: Path) -> nn.Module:
-        recipe = self.recipe
-        training = default_training(recipe.model, self.data)
-        if recipe.train.epochs:
-            training = Training(**{**asdict(training), "epochs": recipe.train.epochs})
-        per_epoch = len(self.data.train) // min(training.batch_size, len(self.data.train))
-        what = f"{recipe.model} on {recipe.data}"
-        with self.reporter.progress("train", what, training.epochs) as advance:
-            trained = train(
-                recipe.model,
-                self.data,
-                training=training,
-                seed=recipe.train.seed,
-                on_progress=lambda p: advance(
-                    p.step // per_epoch, f"{p.validation:.1%} validation" if p.validation else ""
-                ),
-            )
-            advance(training.epochs, f"{trained.validation:.1%} validation")
-        save_network(trained.network, kept)
-        self.run.event("trained", validation=trained.validation)
-        return trained.network
-
-    @cached_property
-    def subject(self) -> Subject:
-        """The network with its layers and channel groups."""
-        network, shape = self.network, self.data.input_shape
-        graph, plan = trace_with_plan(network, self.recipe.model, shape, self.data.classes)
-        return Subject(network, graph, plan, self.data)
-
-    @cached_property
-    def space(self) -> Space:
-        """The legal policies of the recipe."""
-        table, graph = self.recipe.search, self.subject.graph
-        names = [layer.name for layer in graph.layers]
-        for name in table.freeze:
-            if name not in names:
-                raise PolicyError(f"search.freeze: no layer {name!r}{did_you_mean(name, names)}")
-        return Space(graph, refusal, table.round_to, table.max_mix_bits, frozenset(table.freeze))
-
-    @cached_property
-    def sensitivity(self) -> SensitivityTable:
-        """The KL table, cached between runs by network and data."""
-        recipe, subject = self.recipe, self.subject
-        layers = len(subject.graph.layers)
-        with self.reporter.progress("sense", f"{layers} layers", layers) as advance:
-            table = measure_sensitivity(
-                subject.network,
-                subject.graph,
-                subject.plan,
-                subject.data,
-                images=recipe.sensitivity_images,
-                cache_dir=default_cache() / "sensitivity",
-                on_progress=lambda done, total: advance(done * layers // total, ""),
-            )
-            advance(layers, "")
-        self.run.write(SENSITIVITY, table.to_dict())
-        return table
-
-
-def save_network(network: nn.Module, path: Path) -> None:
-    """Write a network's tensors as safetensors, atomically."""
-    tensors = {name: t.detach().clone().contiguous() for name, t in network.state_dict().items()}
-    temporary = path.with_suffix(".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as e:
-        raise StoreError(f"cannot write {path}: {e}; free some space and resume the run") from e
 
 
 @dataclass

@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hil_lab.experiment import Search, Workbench, save_network, target_of
+from hil_lab.experiment import Search, target_of
 from hil_lab.inventory import LOCAL, open_board
 from hil_lab.runs import FINALIST, NETWORK, POLICY, RESULT, Run
+from hil_lab.workbench import Workbench, save_network
 from host.artifact import Artifact
 from host.compress.candidate import compress
 from host.compress.finetune import Training, accuracy, finetune, ratio

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from hil_lab.commands.finalist import finalist_folder
 from hil_lab.commands.verify import artifact_for
 from hil_lab.console import Silent, print_json, print_table
-from hil_lab.experiment import Workbench
 from hil_lab.inventory import open_board
 from hil_lab.runs import NETWORK, POLICY, open_run
+from hil_lab.workbench import Workbench
 from host.compress.candidate import compress
 from host.errors import DataError
 from host.policy import Policy

@@ -10,11 +10,12 @@ from typing import Any
 
 from hil_lab.checks import check_recipe
 from hil_lab.console import Reporter, RichReporter, Silent, print_json, print_table, print_text
-from hil_lab.experiment import Workbench, leased, versions
+from hil_lab.experiment import leased
 from hil_lab.finish import finish, table
 from hil_lab.recipe import Recipe, read_recipe
 from hil_lab.report import write_report
 from hil_lab.runs import Run, open_run, start_run
+from hil_lab.workbench import Workbench, versions
 from host.errors import RecipeError
 from host.registry import did_you_mean
 

@@ -7,8 +7,8 @@ import argparse
 from hil_lab.checks import check_recipe
 from hil_lab.commands.search import recipe_of
 from hil_lab.console import Reporter, RichReporter, Silent, print_json, print_table
-from hil_lab.experiment import Workbench, versions
 from hil_lab.runs import start_run
+from hil_lab.workbench import Workbench, versions
 from host.sensitivity.table import SETTINGS, SensitivityTable
 
 

@@ -7,8 +7,8 @@ import argparse
 from hil_lab.checks import check_recipe
 from hil_lab.commands.search import recipe_of
 from hil_lab.console import Reporter, RichReporter, Silent, print_json, print_text
-from hil_lab.experiment import TRAINED, Workbench, versions
 from hil_lab.runs import start_run
+from hil_lab.workbench import TRAINED, Workbench, versions
 from host.compress.finetune import accuracy, ratio
 
 
