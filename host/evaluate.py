@@ -21,7 +21,7 @@ from host.compress.plan import PruningPlan
 from host.data import Data
 from host.errors import BoardError
 from host.lower.build import Builder
-from host.policy import Policy, policy_bops, policy_macs, program_digest
+from host.policy import Policy, policy_bops, policy_macs
 from host.store import Store
 from host.types import Evaluation, Figure, Graph
 
@@ -154,8 +154,3 @@ def evaluation(
 def seed_of(policy: Policy, seed: int) -> int:
     """Return a seed for one policy, the same in every process and after every resume."""
     return (int(policy.digest()[:15], 16) ^ seed) % (1 << SEED_BITS)
-
-
-def structure_of(subject: Subject, builder: Builder, policy: Policy) -> str:
-    """Return the identity of a policy's program without its weights."""
-    return program_digest(subject.graph, policy, builder.target.name, builder.threads)

@@ -139,7 +139,7 @@ def test_light_modules_import_without_torch_and_tvm() -> None:
 def test_the_command_line_imports_nothing_beyond_the_base_install() -> None:
     code = (
         "import sys, hil_lab.cli, hil_lab.commands.agent\n"
-        "extras = ('rich', 'sqlite_utils', 'filelock', 'safetensors', 'jinja2', 'plotly', 'host')\n"
+        "extras = ('rich', 'sqlite_utils', 'filelock', 'safetensors', 'jinja2', 'torch', 'host')\n"
         "sys.exit(str([m for m in extras if m in sys.modules] or ''))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -19,7 +19,7 @@ from host.store import Store
 from host.types import Evaluation
 
 FP32, INT8 = "fp32", "uniform-int8"
-# Written by hil_lab.experiment and hil_lab.finish, which need torch and are not imported here.
+# Written by hil_lab.workbench, experiment and finish, which need torch and are not imported here.
 STORE, REFERENCE, SENSITIVITY = "store.db", "reference.json", "sensitivity.json"
 FINALIST, MANIFEST = "finalist.json", "manifest.json"
 

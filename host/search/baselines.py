@@ -258,8 +258,3 @@ class TPE:
         for reward in state["history"]:
             self.ask()
             self._report(float(reward))
-
-
-def baselines() -> tuple[str, ...]:
-    """Return the names of the baselines."""
-    return ("uniform", "random", "greedy", "tpe")

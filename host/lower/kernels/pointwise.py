@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvm import te, tirx, topi
+from tvm import te, tirx
 
 from host.lower.program import Step
 
@@ -112,8 +112,3 @@ def apply(value: Any, steps: Sequence[Step], read: Read) -> Any:
 def ops(steps: Sequence[Step]) -> int:
     """Return element operations per output element of a chain."""
     return sum(_OPS.get(step[0], 1) for step in steps)
-
-
-def cast_float(value: Any) -> Any:
-    """Return an integer expression as float32."""
-    return topi.cast(value, "float32") if isinstance(value, te.Tensor) else value.astype("float32")
