@@ -10,12 +10,11 @@ import numpy as np
 
 from host.policy import Choice, Policy
 from host.search.actions import choice
+from host.search.goal import Goal
 from host.search.strategy import STRATEGIES, Problem, State
 from host.sensitivity.table import Kind
 from host.types import Evaluation, Layer
 
-# How far the greedy goal may move from the target to make up for the prediction's error.
-GREEDY_GOAL_BOUNDS = (0.2, 5.0)
 GREEDY_JITTER = 0.3
 UNIFORM_SPARSITIES = (0.0, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8)
 
@@ -101,18 +100,16 @@ class Greedy:
     """
 
     def __init__(self, problem: Problem) -> None:
-        if problem.layer_ms is None:
-            raise ValueError("the greedy strategy needs layer_ms predictions")
         self.problem = problem
+        self.goal = Goal(problem)
         self.rng = np.random.default_rng(problem.seed)
-        self.goal_ms = problem.target_ms
         self.asked = 0
 
     def ask(self) -> Policy:
         """Build a policy step by step; later episodes jitter the sensitivities to look around."""
         jitter = 0.0 if self.asked == 0 else GREEDY_JITTER
         self.asked += 1
-        return self.towards(self.goal_ms, jitter)
+        return self.towards(self.goal.ms, jitter)
 
     def towards(self, goal_ms: float, jitter: float = 0.0) -> Policy:
         """Return the policy that is predicted to take `goal_ms`; jitter varies sensitivities."""
@@ -131,18 +128,10 @@ class Greedy:
 
     def tell(self, policy: Policy, evaluation: Evaluation) -> None:
         """Move the goal by the ratio of target and measurement."""
-        if evaluation.latency_ms is not None:
-            ratio = self.problem.target_ms / evaluation.latency_ms.value
-            predicted = self._predict_policy(policy)
-            low, high = (f * self.problem.target_ms for f in GREEDY_GOAL_BOUNDS)
-            self.goal_ms = float(np.clip(predicted * ratio, low, high))
+        self.goal.learn(policy, evaluation)
 
     def _predict(self, choices: dict[str, Choice]) -> float:
-        return self._predict_policy(self.problem.space.policy(choices))
-
-    def _predict_policy(self, policy: Policy) -> float:
-        assert self.problem.layer_ms is not None
-        return sum(self.problem.layer_ms(policy).values())
+        return self.goal.predict(self.problem.space.policy(choices))
 
     def _best_step(
         self, choices: dict[str, Choice], weight: dict[str, float]
@@ -198,14 +187,14 @@ class Greedy:
     def state_dict(self) -> State:
         """Return the goal and the generator."""
         return {
-            "goal_ms": self.goal_ms,
+            "goal_ms": self.goal.ms,
             "asked": self.asked,
             "rng": self.rng.bit_generator.state,
         }
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a state."""
-        self.goal_ms, self.asked = float(state["goal_ms"]), int(state["asked"])
+        self.goal.ms, self.asked = float(state["goal_ms"]), int(state["asked"])
         self.rng.bit_generator.state = state["rng"]
 
 

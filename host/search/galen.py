@@ -6,8 +6,8 @@ already decided, and sets the layer's ratios. All steps get the episode's one re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from host.policy import Choice, Policy, policy_bops, policy_macs
 from host.search.actions import ACTIONS, Agent, choice, joint_actions
 from host.search.agents.ddpg import DDPG, settings_from
 from host.search.demonstrations import demonstrations
+from host.search.goal import Goal
 from host.search.strategy import STRATEGIES, Problem, State, Strategy
 from host.sensitivity.table import Kind
 from host.types import Evaluation, Layer
@@ -97,7 +98,10 @@ class Galen:
         self.agent = DDPG(self.encoder.width, len(ACTIONS[kind]), settings, problem.seed)
         self.trace: tuple[np.ndarray, np.ndarray] | None = None
         shown = settings.demonstrations if kind == "joint" else 0
+        self.steps = [layer for layer in problem.space.graph.layers if self.decides(layer)]
         self.shown = demonstrations(problem, shown)
+        aims = settings.meet_target and problem.layer_ms is not None
+        self.goal = Goal(problem) if aims else None
 
     def decides(self, layer: Layer) -> bool:
         """Whether a layer is a step of the episode."""
@@ -105,26 +109,45 @@ class Galen:
         prunes = self.kind != "quantize" and space.prunable(layer)
         return prunes or (self.kind != "prune" and space.quantizable(layer))
 
+    @property
+    def showing(self) -> bool:
+        """Whether this episode follows a demonstration."""
+        return self.agent.episode < len(self.shown)
+
     def ask(self) -> Policy:
-        """Walk the layers with the actor and its noise."""
-        space = self.problem.space
+        """Walk the layers with the actor and its noise; then move all steps to meet the target."""
+        self.agent.begin()
+        actions = self._walk(lambda i, state: self._act(self.steps[i], state))[1]
+        if self.goal is not None and not self.showing:
+            actions = self.goal.shift(actions, self._policy)
+        self.trace = self._walk(lambda i, state: actions[i])
+        return self._policy(actions)
+
+    def _walk(self, act: Callable[[int, np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Decide layer after layer; return the states and the actions."""
         choices: dict[str, Choice] = {}
         states, actions = [], []
         previous = np.zeros(len(ACTIONS[self.kind]))
-        self.agent.begin()
-        for index, layer in enumerate(space.graph.layers):
-            if not self.decides(layer):
-                continue
+        for i, layer in enumerate(self.steps):
+            index = self.problem.space.graph.layers.index(layer)
             states.append(self.encoder.state(index, choices, previous))
-            previous = self._act(layer, states[-1])
+            previous = act(i, states[-1])
             actions.append(previous)
-            choices[layer.name] = choice(self.kind, previous, layer, space)
-        self.trace = np.asarray(states), np.asarray(actions)
-        return space.policy(choices)
+            choices[layer.name] = choice(self.kind, previous, layer, self.problem.space)
+        return np.asarray(states), np.asarray(actions)
+
+    def _policy(self, actions: np.ndarray) -> Policy:
+        space = self.problem.space
+        return space.policy(
+            {
+                layer.name: choice(self.kind, action, layer, space)
+                for layer, action in zip(self.steps, actions, strict=True)
+            }
+        )
 
     def _act(self, layer: Layer, state: np.ndarray) -> np.ndarray:
         """Follow a demonstration while there is one, else the agent."""
-        if self.agent.episode < len(self.shown):
+        if self.showing:
             form = self.shown[self.agent.episode][layer.name]
             return joint_actions(form, layer, self.problem.space)
         return self.agent.act(state)
@@ -133,18 +156,22 @@ class Galen:
         """Give every step of the last walk the episode's reward and update."""
         if self.trace is None:
             raise ValueError("tell before ask")
+        if self.goal is not None:
+            self.goal.learn(policy, evaluation)
         states, actions = self.trace
         self.agent.learn(states, actions, self.problem.score(evaluation))
         self.trace = None
 
     def state_dict(self) -> State:
         """Return the agent's state."""
-        state: dict[str, Any] = self.agent.state_dict()
-        return state
+        aim = {} if self.goal is None else {"goal_ms": self.goal.ms}
+        return {"agent": self.agent.state_dict(), **aim}
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a state."""
-        self.agent.load_state_dict(state)
+        self.agent.load_state_dict(state["agent"])
+        if self.goal is not None:
+            self.goal.ms = float(state["goal_ms"])
 
 
 @STRATEGIES.register("galen-prune")

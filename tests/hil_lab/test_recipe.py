@@ -145,7 +145,7 @@ def test_readme_states_the_agents_defaults() -> None:
     from host.search.agents.ddpg import DDPGSettings
 
     text, settings = README.read_text(), DDPGSettings()
-    for name in ("gamma", "tau", "updates_per_step", "warmup_episodes"):
+    for name in ("gamma", "tau", "updates_per_step", "warmup_episodes", "imitation"):
         assert f"`{name} = {getattr(settings, name):g}`" in text
 
 

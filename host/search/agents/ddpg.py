@@ -34,10 +34,15 @@ class DDPGSettings:
     # Galen's 128 with one update per episode; smaller and more often learned faster (docs).
     batch: int = 64
     capacity: int = 2000
-    updates_per_step: int = 5
+    updates_per_step: int = 2
     warmup_episodes: int = 10
     # Warm-up episodes of the joint agent that follow greedy policies (host.search.demonstrations).
     demonstrations: int = 5
+    # Move every walk's actions by one amount so that the predicted latency meets the target.
+    meet_target: bool = True
+    # Weight of the distance from the best episode's actions in the actor's loss, beside values
+    # scaled to one: what a hundred episodes teach the critic leads away from what was measured.
+    imitation: float = 100.0
     # Share of warm-up episodes whose steps all draw near one common action: independent draws
     # average out over a deep network, so that uniform policies would never be seen.
     common_share: float = 0.5
@@ -58,12 +63,16 @@ def settings_from(table: Mapping[str, Any]) -> DDPGSettings:
             raise RecipeError(f"search.agent.{name}: unknown key{did_you_mean(name, types)}")
         if name == "hidden" and isinstance(value, (list, tuple)):
             values[name] = tuple(value)
-        elif isinstance(value, bool) or not isinstance(value, _ALLOWED.get(types[name], ())):
+        elif type(value) not in _ALLOWED.get(types[name], ()):
             raise RecipeError(f"search.agent.{name}: got {value!r}, which is not its kind of value")
     return DDPGSettings(**values)
 
 
-_ALLOWED: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,)}
+_ALLOWED: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), bool: (bool,)}
+
+
+# What is kept of the best episode.
+BEST = ("reward", "states", "actions")
 
 
 class Actor(nn.Module):
@@ -122,6 +131,7 @@ class DDPG:
         self.baseline: float | None = None
         self.actions = actions
         self.common: np.ndarray | None = None
+        self.best: tuple[float, Tensor, Tensor] | None = None
 
     @property
     def sigma(self) -> float:
@@ -151,6 +161,8 @@ class DDPG:
         """Store an episode [steps, ...] with its one reward, then update."""
         steps = len(states)
         state = torch.as_tensor(states, dtype=torch.float32)
+        if self.best is None or reward > self.best[0]:
+            self.best = reward, state, torch.as_tensor(actions, dtype=torch.float32)
         end = torch.zeros(steps, 1)
         end[-1] = 1.0
         self.replay.add(
@@ -180,7 +192,11 @@ class DDPG:
         self.critic_optimizer.zero_grad()
         critic_loss.backward()  # type: ignore[no-untyped-call]
         self.critic_optimizer.step()
-        actor_loss = -self.critic(batch["state"], self.actor(batch["state"])).mean()
+        values = self.critic(batch["state"], self.actor(batch["state"]))
+        actor_loss = -values.mean() / (values.detach().abs().mean() + 1e-6)
+        if s.imitation and self.best is not None:
+            _, states, actions = self.best
+            actor_loss = actor_loss + s.imitation * F.mse_loss(self.actor(states), actions)
         self.actor_optimizer.zero_grad()
         actor_loss.backward()
         self.actor_optimizer.step()
@@ -200,6 +216,7 @@ class DDPG:
             "rng": self.rng.bit_generator.state,
             "episode": self.episode,
             "baseline": self.baseline,
+            "best": None if self.best is None else dict(zip(BEST, self.best, strict=True)),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -211,6 +228,10 @@ class DDPG:
         self.replay.load_state_dict(state["replay"])
         self.rng.bit_generator.state = state["rng"]
         self.episode, self.baseline = int(state["episode"]), state["baseline"]
+        best = state["best"]
+        self.best = (
+            None if best is None else (float(best["reward"]), best["states"], best["actions"])
+        )
 
     def _networks(self) -> dict[str, nn.Module]:
         return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ SMALL = DDPGSettings(
     critic_decay=0.0,
     warmup_episodes=20,
     sigma_decay=0.97,
+    imitation=0.0,
 )
 
 
@@ -28,6 +31,18 @@ def test_the_agent_finds_the_best_action_of_each_state() -> None:
         agent.learn(states, actions, float(-np.abs(actions[:, 0] - secrets).sum()))
     found = np.array([agent.act(s, explore=False)[0] for s in states])
     np.testing.assert_allclose(found, secrets, atol=0.15)
+
+
+def test_imitation_keeps_the_actor_at_the_best_episode() -> None:
+    """The reward is noise, so that only the best episode says where to stay."""
+    states, rng = np.eye(3), np.random.default_rng(0)
+    best = np.array([[0.2], [0.8], [0.5]])
+    agent = DDPG(3, 1, replace(SMALL, imitation=100.0, updates_per_step=5), seed=0)
+    agent.learn(states, best, 2.0)
+    for _ in range(60):
+        agent.learn(states, rng.random((3, 1)), rng.random())
+    found = np.stack([agent.act(s, explore=False) for s in states])
+    np.testing.assert_allclose(found, best, atol=0.1)
 
 
 def test_the_last_step_of_an_episode_does_not_look_ahead() -> None:
