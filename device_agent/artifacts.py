@@ -178,15 +178,18 @@ class ArtifactStore:
 
     def require(self, manifest: Mapping[str, Any], *, weights: bool) -> None:
         """Raise Missing unless every blob that a run needs is here."""
+        if weights and any(row["digest"] is None for row in manifest["weights"]):
+            raise Rejected("the artifact holds no weights, it serves latency alone: build it whole")
         digests = blob_digests(manifest) if weights else [manifest["library"]["digest"]]
         for digest in digests:
             self.blobs.path(digest)
 
 
 def blob_digests(manifest: Mapping[str, Any]) -> list[str]:
-    """Return the digests of all blobs that a manifest names."""
+    """Return the digests of all blobs that a manifest names; weights may be left out (null)."""
     golden = [manifest["golden"]] if manifest["golden"] else []
-    return [ref["digest"] for ref in (manifest["library"], *manifest["weights"], *golden)]
+    weights = [row for row in manifest["weights"] if row["digest"] is not None]
+    return [ref["digest"] for ref in (manifest["library"], *weights, *golden)]
 
 
 def _parse(manifest_json: bytes) -> Mapping[str, Any]:

@@ -194,7 +194,7 @@ def leased(bench: Workbench, board: str | None = None) -> Iterator[Search]:
         client = stack.enter_context(open_board(board or recipe.board))
         # A dead board is found out before the training, and nobody waits for a board meanwhile.
         target = target_of(client.describe().arch)
-        builder = Builder(bench.subject.graph, target, recipe.threads)
+        builder = Builder(bench.subject.graph, target, recipe.threads, source=bench.subject.network)
         store = Store(bench.run.folder.parent / STORE)
         stack.callback(store.close)
         session = stack.enter_context(

@@ -175,7 +175,8 @@ def proofs(
 def local_twin(bench: Workbench, network: nn.Module, policy: Policy, out: Path) -> Artifact:
     """Build the same program for this machine."""
 
-    builder = Builder(bench.subject.graph, target_of(platform.machine()), bench.recipe.threads)
+    graph, threads = bench.subject.graph, bench.recipe.threads
+    builder = Builder(graph, target_of(platform.machine()), threads)
     return builder.build(network, policy, out, sample=sample(bench))
 
 

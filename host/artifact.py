@@ -70,6 +70,8 @@ class Artifact:
         seen = set()
         golden = [self.manifest["golden"]] if self.manifest["golden"] else []
         for ref in [*self.manifest["weights"], *golden]:
+            if ref["digest"] is None:
+                raise ArtifactRejected(f"{self.root} holds no weights: it serves latency alone")
             if ref["digest"] not in seen:
                 seen.add(ref["digest"])
                 yield BlobRef(ref["digest"], int(ref["bytes"]))

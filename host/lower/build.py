@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from host.lower.golden import golden_arrays
 from host.lower.importer import import_module
 from host.lower.kernels.kernel import symbol
 from host.lower.link import ENTRY, link
+from host.lower.narrow import CannotNarrow, narrow
 from host.lower.objects import ObjectCache, write_atomically
 from host.lower.plan import Call, Plan
 from host.lower.program import Program
 from host.lower.select import select
 from host.lower.targets import Target
-from host.lower.weights import PackedWeight, pack
+from host.lower.weights import pack, row
 from host.policy import Policy, program_digest
 from host.types import Graph
 
@@ -44,14 +45,31 @@ class Builder:
     target: Target
     threads: int = 1
     cache: ObjectCache = field(default_factory=ObjectCache)
+    # The uncompressed network: traced once, the programs of all policies are derived from it.
+    source: nn.Module | None = None
     _programs: dict[str, Program] = field(default_factory=dict)
 
     def plan(self, network: nn.Module, policy: Policy) -> Plan:
-        """Return the plan of a compressed network; the trace is shared by all of equal widths."""
+        """Return the plan of a compressed network; policies of equal widths share a program."""
         widths = digest([[p.layer, p.keep] for p in policy.layers])
         if widths not in self._programs:
-            self._programs[widths] = fuse(import_module(network, self.graph.input_shape))
+            self._programs[widths] = fuse(self._program(network, policy))
         return select(self._programs[widths], policy, self.target)
+
+    @cached_property
+    def _full(self) -> Program | None:
+        if self.source is None:
+            return None
+        return import_module(self.source, self.graph.input_shape)
+
+    def _program(self, network: nn.Module, policy: Policy) -> Program:
+        """Narrow the full program, or trace the network where that cannot be done."""
+        if self._full is not None:
+            try:
+                return narrow(self._full, {p.layer: p.keep for p in policy.layers})
+            except CannotNarrow:
+                pass
+        return import_module(network, self.graph.input_shape)
 
     def build(
         self,
@@ -68,17 +86,18 @@ class Builder:
         """
         plan = self.plan(network, policy)
         library = self.library(plan)
-        packed = [pack(weight, network) for weight in plan.weights]
-        blobs: dict[str, bytes] = {w.row["digest"]: w.data for w in packed}
+        rows = [row(weight) for weight in plan.weights]
+        blobs: dict[str, bytes] = {}
         golden = None
         if sample is not None:
+            packed = [pack(weight, network) for weight in plan.weights]
+            rows = [w.row for w in packed]
+            blobs = {w.row["digest"]: w.data for w in packed}
             data = _npz(golden_arrays(network, policy, sample))
             name = hashlib.sha256(data).hexdigest()
             golden = {"digest": name, "bytes": len(data)}
             blobs[name] = data
-        manifest = self._manifest(plan, policy, library, packed, golden)
-        if sample is None:
-            blobs = {}
+        manifest = self._manifest(plan, policy, library, rows, golden)
         return _write(out, manifest, blobs, library)
 
     def library(self, plan: Plan) -> Path:
@@ -103,7 +122,7 @@ class Builder:
         plan: Plan,
         policy: Policy,
         library: Path,
-        packed: Sequence[PackedWeight],
+        rows: Sequence[Mapping[str, Any]],
         golden: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
         data = library.read_bytes()
@@ -122,13 +141,13 @@ class Builder:
             "inputs": [{"name": "x", "shape": list(plan.input_shape), "dtype": "float32"}],
             "outputs": [{"name": "logits", "shape": list(plan.output.shape), "dtype": "float32"}],
             "kernels": [self._row(call, policy, names) for call in plan.calls],
-            "weights": [w.row for w in packed],
+            "weights": list(rows),
             "golden": dict(golden) if golden else None,
         }
 
     def _row(self, call: Call, policy: Policy, names: list[str]) -> dict[str, Any]:
         form = next((p for p in policy.layers if p.layer == call.layer), None)
-        row = {
+        made = {
             "call": symbol(call.kernel, self.target),
             "layer": call.layer,
             "kind": call.kernel.kind,
@@ -139,8 +158,8 @@ class Builder:
             "shape": {"out": list(call.kernel.out_shape)},
         }
         if call.quantizer:
-            row["quantizer"] = {"input": names.index(call.quantizer)}
-        return row
+            made["quantizer"] = {"input": names.index(call.quantizer)}
+        return made
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:

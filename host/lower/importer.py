@@ -82,7 +82,6 @@ class Importer:
         self.exported = exported
         self.env: dict[fx.Node, Any] = {}
         self.nodes: list[Node] = []
-        self.params: dict[str, Shape] = {}
 
     def run(self) -> Program:
         signature = self.exported.graph_signature
@@ -104,7 +103,7 @@ class Importer:
                 self._call(node)
             elif node.op == "output":
                 output = self.env[node.args[0][0]]
-        return Program(source, shape, tuple(self.nodes), output, self.params)
+        return Program(source, shape, tuple(self.nodes), output)
 
     def view(self, node: Any) -> View:
         view = self.env[node]
@@ -132,7 +131,6 @@ class Importer:
 
     def _param(self, path: str, node: fx.Node) -> View:
         shape = tuple(node.meta["val"].shape)
-        self.params[path] = shape
         return View(PARAM + path, shape)
 
     def _call(self, node: fx.Node) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import tvm
@@ -47,17 +49,22 @@ class ObjectCache:
 
     def objects(self, kernels: Iterable[Kernel], target: Target) -> dict[str, Path]:
         """Return the object file of every kernel by symbol, compiling what was never seen."""
-        return {symbol(kernel, target): self.object(kernel, target) for kernel in kernels}
+        named = {symbol(kernel, target): kernel for kernel in kernels}
+        paths = {name: self._path(name, target) for name in named}
+        new = [name for name, path in paths.items() if not path.exists()]
+        # LLVM works outside Python's lock: one thread a core, however many kernels are new.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda name: _compile(named[name], target, name, paths[name]), new))
+        self.compiled += len(new)
+        return paths
 
-    def object(self, kernel: Kernel, target: Target) -> Path:
-        """Return one kernel's object file."""
-        name = symbol(kernel, target)
-        path = self.root / "objects" / f"v{KERNELS_VERSION}-tvm{tvm.__version__}" / target.name
-        path = path / name[-2:] / f"{name}.o"
-        if not path.exists():
-            write_atomically(path, lambda p: compile_object(kernel, target, name, p))
-            self.compiled += 1
-        return path
+    def _path(self, name: str, target: Target) -> Path:
+        version = f"v{KERNELS_VERSION}-tvm{tvm.__version__}"
+        return self.root / "objects" / version / target.name / name[-2:] / f"{name}.o"
+
+
+def _compile(kernel: Kernel, target: Target, name: str, path: Path) -> None:
+    write_atomically(path, partial(compile_object, kernel, target, name))
 
 
 def compile_object(kernel: Kernel, target: Target, name: str, path: Path) -> None:

@@ -66,10 +66,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Nodes in order of execution, from tensor `input` to `output`; `params` are module tensors."""
+    """Nodes in order of execution, from tensor `input` to `output`."""
 
     input: str
     input_shape: Shape
     nodes: tuple[Node, ...]
     output: View
-    params: Mapping[str, Shape]

@@ -213,9 +213,15 @@ def _int8_product(sel: _Selector, node: Node, shape: ConvShape, codes: Argument)
     gemm = Int8Gemm(im2col.rows, shape.out_channels, im2col.depth)
     _, n, k = gemm.padded
     stored = (n // COLUMN_TILE, k // K_TILE, COLUMN_TILE, K_TILE)
-    tiles = {"n_tile": COLUMN_TILE, "k_tile": K_TILE}
+    tiles = {**_extents(shape), "n_tile": COLUMN_TILE, "k_tile": K_TILE}
     weight = sel.weight("int8_weight", node.layer, stored, "int8", **tiles)
     return sel.call(node, gemm, (matrix, weight), check="accumulate")
+
+
+def _extents(shape: ConvShape) -> dict[str, int]:
+    """Return the extents of a layer's integer weights as they travel: [n, taps, channels]."""
+    taps = math.prod(shape.kernel)
+    return {"n": shape.out_channels, "taps": taps, "channels": shape.in_channels}
 
 
 def _bit_product(sel: _Selector, node: Node, shape: ConvShape, codes: Argument) -> Argument:
@@ -226,7 +232,7 @@ def _bit_product(sel: _Selector, node: Node, shape: ConvShape, codes: Argument) 
     gemm = BitGemm(pack.rows, shape.out_channels, pack.depth, bits, form.act_bits)
     _, n, depth = gemm.padded
     stored = (n // COLUMN_TILE, bits, depth // K_BYTES, COLUMN_TILE, K_BYTES)
-    tiles = {"n_tile": COLUMN_TILE, "k_bytes": K_BYTES, "bits": bits}
+    tiles = {**_extents(shape), "n_tile": COLUMN_TILE, "k_bytes": K_BYTES, "bits": bits}
     weight = sel.weight("bit_weight", node.layer, stored, "uint8", **tiles)
     return sel.call(node, gemm, (matrix, weight), check="accumulate")
 

@@ -39,25 +39,41 @@ class PackedWeight:
 
 def pack(weight: Weight, network: nn.Module) -> PackedWeight:
     """Return a weight of a plan, filled from the network's present values."""
-    encoding, data, params = _ROLES[weight.role](weight, network)
-    row = {
+    data = _ROLES[weight.role](weight, network)
+    digest = hashlib.sha256(data).hexdigest()
+    return PackedWeight(row(weight) | {"digest": digest, "bytes": len(data)}, data)
+
+
+def row(weight: Weight) -> dict[str, Any]:
+    """Return the manifest row of a weight that is not filled: no digest, all else as packed."""
+    encoding = ENCODINGS.get(weight.role, "raw")
+    return {
         "name": weight.name,
         "layer": weight.layer,
-        "digest": hashlib.sha256(data).hexdigest(),
-        "bytes": len(data),
+        "digest": None,
+        "bytes": packed_bytes(weight, encoding),
         "dtype": weight.dtype,
         "shape": list(weight.shape),
         "encoding": encoding,
-        **params,
+        **(weight.params if encoding != "raw" else {}),
     }
-    return PackedWeight(row, data)
 
 
-Packed = tuple[str, bytes, dict[str, Any]]
+def packed_bytes(weight: Weight, encoding: str) -> int:
+    """Return the bytes that a weight takes when packed."""
+    if encoding == "raw":
+        return math.prod(weight.shape) * np.dtype(weight.dtype).itemsize
+    count = math.prod(int(weight.params[name]) for name in ("n", "taps", "channels"))
+    planes = int(weight.params.get("bits", INT8_BITS))
+    return count if planes == INT8_BITS else planes * math.ceil(count / 8)
 
 
-def _raw(values: np.ndarray, weight: Weight) -> Packed:
-    return "raw", np.ascontiguousarray(values.reshape(weight.shape), weight.dtype).tobytes(), {}
+# How integer weights are encoded (docs/artifact.md); all else travels raw.
+ENCODINGS = {"int8_weight": "int8_tiles", "bit_weight": "bit_planes"}
+
+
+def _raw(values: np.ndarray, weight: Weight) -> bytes:
+    return np.ascontiguousarray(values.reshape(weight.shape), weight.dtype).tobytes()
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
@@ -94,7 +110,7 @@ def _folded(weight: Weight, network: nn.Module) -> tuple[np.ndarray, np.ndarray]
     return values, bias
 
 
-def _conv_weight(weight: Weight, network: nn.Module) -> Packed:
+def _conv_weight(weight: Weight, network: nn.Module) -> bytes:
     values, _ = _folded(weight, network)
     tile = weight.params["tile"]
     blocks = math.ceil(len(values) / tile)
@@ -104,12 +120,12 @@ def _conv_weight(weight: Weight, network: nn.Module) -> Packed:
     return _raw(tiled, weight)
 
 
-def _grouped_weight(weight: Weight, network: nn.Module) -> Packed:
+def _grouped_weight(weight: Weight, network: nn.Module) -> bytes:
     values, _ = _folded(weight, network)
     return _raw(values.transpose(2, 3, 1, 0), weight)
 
 
-def _conv_bias(weight: Weight, network: nn.Module) -> Packed:
+def _conv_bias(weight: Weight, network: nn.Module) -> bytes:
     return _raw(_folded(weight, network)[1], weight)
 
 
@@ -124,23 +140,18 @@ def _codes(weight: Weight, network: nn.Module) -> np.ndarray:
     return cast(np.ndarray, codes.transpose(0, 2, 1))
 
 
-def _int8_weight(weight: Weight, network: nn.Module) -> Packed:
-    codes = _codes(weight, network)
-    n, taps, channels = codes.shape
-    params = {"n": n, "taps": taps, "channels": channels, **weight.params}
-    return "int8_tiles", codes.astype(np.int8).tobytes(), params
+def _int8_weight(weight: Weight, network: nn.Module) -> bytes:
+    return _codes(weight, network).astype(np.int8).tobytes()
 
 
-def _bit_weight(weight: Weight, network: nn.Module) -> Packed:
+def _bit_weight(weight: Weight, network: nn.Module) -> bytes:
     codes = _codes(weight, network)
-    n, taps, channels = codes.shape
     bits = weight.params["bits"]
     if bits == 1:
         codes = (codes + 1) // 2
     planes = [(codes >> bit) & 1 for bit in range(bits)]
     packed = [np.packbits(p.astype(np.uint8).ravel(), bitorder="little").tobytes() for p in planes]
-    params = {"n": n, "taps": taps, "channels": channels, **weight.params}
-    return "bit_planes", b"".join(packed), params
+    return b"".join(packed)
 
 
 def correction(layer: QuantizedLayer, bits: int) -> np.ndarray:
@@ -151,11 +162,11 @@ def correction(layer: QuantizedLayer, bits: int) -> np.ndarray:
     return cast(np.ndarray, (offset - int(layer.act_zero)) * totals)
 
 
-def _correction(weight: Weight, network: nn.Module) -> Packed:
+def _correction(weight: Weight, network: nn.Module) -> bytes:
     return _raw(correction(_quantized(weight, network), weight.params["bits"]), weight)
 
 
-def _scale(weight: Weight, network: nn.Module) -> Packed:
+def _scale(weight: Weight, network: nn.Module) -> bytes:
     layer = _quantized(weight, network)
     scale = _array(layer.weight_scale()).astype(np.float64).ravel() * float(layer.act_scale)
     if norm := weight.params.get("norm"):
@@ -163,7 +174,7 @@ def _scale(weight: Weight, network: nn.Module) -> Packed:
     return _raw(scale, weight)
 
 
-def _bias(weight: Weight, network: nn.Module) -> Packed:
+def _bias(weight: Weight, network: nn.Module) -> bytes:
     layer = _quantized(weight, network)
     bias = _array(layer.bias) if layer.bias is not None else np.zeros(weight.shape)
     if norm := weight.params.get("norm"):
@@ -172,12 +183,12 @@ def _bias(weight: Weight, network: nn.Module) -> Packed:
     return _raw(bias, weight)
 
 
-def _quantizer(weight: Weight, network: nn.Module) -> Packed:
+def _quantizer(weight: Weight, network: nn.Module) -> bytes:
     layer = _quantized(weight, network)
     return _raw(np.array([float(layer.act_inverse), float(layer.act_zero)]), weight)
 
 
-_ROLES: dict[str, Callable[[Weight, nn.Module], Packed]] = {
+_ROLES: dict[str, Callable[[Weight, nn.Module], bytes]] = {
     "param": lambda weight, network: _raw(_array(_tensor(network, weight.path)), weight),
     "norm_scale": lambda weight, network: _raw(norm_terms(network, weight.path)[0], weight),
     "norm_shift": lambda weight, network: _raw(norm_terms(network, weight.path)[1], weight),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels.integer_gemm import (
     COLUMN_TILE,
     ROW_TILE,
     TILES,
     IntegerGemm,
-    store_tiles,
+    clear,
+    llvm,
+    registers,
 )
 from host.lower.kernels.kernel import Cost
-from host.lower.kernels.tvmscript import indent, llvm
 from host.lower.program import Shape
 from host.lower.targets import Target
 
@@ -35,24 +39,19 @@ class Int8Gemm(IntegerGemm):
         m, n, k = self.padded
         return (m, k), (n // COLUMN_TILE, k // K_TILE, COLUMN_TILE, K_TILE), "int8"
 
-    def body(self, target: Target) -> list[str]:
-        """Return the script of one tile."""
+    def tile(self, a: Any, w: Any, store: Any, at: tuple[Any, Any], target: Target) -> None:
         lanes = 4 if target.arch == "aarch64" else 8
-        wide = "int8x16" if target.arch == "aarch64" else "int16x16"
-        inner = [f"w{j}: T.let = {_load(f'W.vload([no, k, {j}, 0]', wide)}" for j in range(4)]
-        for i in range(ROW_TILE):
-            inner.append(f"a{i}: T.let = {_load(f'A.vload([mo * 4 + {i}, k * 16]', wide)}")
-            inner += [
-                f"acc[{i * 4 + j}] = acc[{i * 4 + j}] + {_product(f'a{i}', f'w{j}', target)}"
-                for j in range(COLUMN_TILE)
-            ]
-        return [
-            f"acc = T.sblock_alloc_buffer(({TILES},), 'int32x{lanes}', scope='local')",
-            *(f"acc[{t}] = T.broadcast(T.int32(0), {lanes})" for t in range(TILES)),
-            f"for k in range({self.padded[2] // K_TILE}):",
-            *indent(inner, 1),
-            *store_tiles("acc", lanes),
-        ]
+        mo, no = at
+        acc = registers(TILES, f"int32x{lanes}")
+        clear(acc, tirx.const(0, "int32"), lanes)
+        with T.serial(0, self.padded[2] // K_TILE) as k:
+            columns = [T.bind(_load(w, [no, k, j, 0], target)) for j in range(COLUMN_TILE)]
+            for i in range(ROW_TILE):
+                row = T.bind(_load(a, [mo * ROW_TILE + i, k * K_TILE], target))
+                for j, column in enumerate(columns):
+                    t = i * COLUMN_TILE + j
+                    T.buffer_store(acc, acc[t] + _product(row, column, target), [t])
+        store(acc, lanes)
 
     def cost(self) -> Cost:
         m, n, k = self.padded
@@ -64,21 +63,16 @@ class Int8Gemm(IntegerGemm):
         )
 
 
-def _load(source: str, dtype: str) -> str:
-    load = f"{source}, 'int8x16')"
-    return load if dtype == "int8x16" else f"T.cast({load}, '{dtype}')"
+def _load(buffer: Any, index: list[Any], target: Target) -> Any:
+    codes = buffer.vload(index, "int8x16")
+    return codes if target.arch == "aarch64" else codes.astype("int16x16")
 
 
-def _product(a: str, w: str, target: Target) -> str:
+def _product(a: Any, w: Any, target: Target) -> Any:
     if target.arch != "aarch64":
         return llvm("x86.avx2.pmadd.wd", a, w, dtype="int32x8")
-    halves = [
-        llvm(
-            "aarch64.neon.smull.v8i16",
-            f"T.vector{half}({a}, dtype='int8x8')",
-            f"T.vector{half}({w}, dtype='int8x8')",
-            dtype="int16x8",
-        )
-        for half in ("low", "high")
-    ]
-    return llvm("aarch64.neon.saddlp.v4i32.v8i16", " + ".join(halves), dtype="int32x4")
+    low, high = (
+        llvm("aarch64.neon.smull.v8i16", half("int8x8", a), half("int8x8", w), dtype="int16x8")
+        for half in (tirx.vectorlow, tirx.vectorhigh)
+    )
+    return llvm("aarch64.neon.saddlp.v4i32.v8i16", low + high, dtype="int32x4")

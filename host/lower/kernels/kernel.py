@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from tvm import te, tirx
@@ -57,6 +58,7 @@ class Kernel(ABC):
         """Return what one call costs."""
 
 
+@lru_cache(maxsize=4096)
 def symbol(kernel: Kernel, target: Target) -> str:
     """Return the kernel's name: equal configurations share one compiled object."""
     identity = digest([KERNELS_VERSION, kernel.kind, target.name, asdict(kernel)])

@@ -1,0 +1,109 @@
+"""The benchmarks on a network of a few layers: what they report, not how fast anything is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hil_lab.bench import models
+from hil_lab.bench.builds import CHANGED_LAYERS, changed, time_builds
+from hil_lab.bench.models import OURS, OURS_INT8, ModelTimes, time_models
+from hil_lab.bench.networks import NETWORKS, BenchNetwork, chosen
+from hil_lab.bench.peers import PeerUnavailable, Runner
+from hil_lab.cli import main
+from hil_lab.console import Silent
+from host.errors import CallerError
+from host.graph import trace_with_plan
+from host.lower.targets import refusal
+from host.policy import Choice, Space
+from host.registry import Registry
+
+pytestmark = pytest.mark.tvm
+TINY = BenchNetwork("tiny", "digits-cnn", (1, 8, 8))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(NETWORKS, "tiny", TINY)
+
+
+def test_builds_are_timed_cold_known_and_changed() -> None:
+    times = time_builds(TINY, "cortex-a72", 2, 0, Silent())
+    assert len(times.known_s) == len(times.changed_s) == len(times.compiled) == 2
+    assert times.cold_s > max(times.known_s)
+    assert 0 < times.upload_bytes < 1_000_000
+    assert times.to_dict()["changed_median_s"] == pytest.approx(sum(times.changed_s) / 2)
+
+
+def test_a_changed_policy_differs_in_two_layers() -> None:
+    graph, _ = trace_with_plan(TINY.make(), "tiny", TINY.input_shape, TINY.classes)
+    space = Space(graph, refusal)
+    wishes = {layer.name: Choice() for layer in graph.layers}
+    base = space.policy(wishes)
+    for seed in range(5):
+        policy = changed(wishes, space, np.random.default_rng(seed))
+        pairs = zip(base.layers, policy.layers, strict=True)
+        assert sum(a != b for a, b in pairs) == CHANGED_LAYERS
+
+
+def peers(**prepare: object) -> Registry[object]:
+    registry: Registry[object] = Registry("peer")
+    for name, function in prepare.items():
+        registry.register(name)(function)
+    return registry
+
+
+def eager(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
+    def run() -> np.ndarray:
+        with torch.inference_mode():
+            result: np.ndarray = network(sample).numpy()
+        return result
+
+    return run
+
+
+def absent(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
+    raise PeerUnavailable("absent is not installed")
+
+
+def test_every_contender_runs_every_round_and_the_missing_ones_say_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(models, "FP32_PEERS", peers(eager=eager, absent=absent))
+    monkeypatch.setattr(models, "INT8_PEERS", peers())
+    times = time_models(TINY, 1, 3, Silent())
+    assert set(times.samples_ms) == {OURS, OURS_INT8, "eager"}
+    assert {len(values) for values in times.samples_ms.values()} == {3}
+    assert times.unavailable == {"absent": "absent is not installed"}
+    assert times.error[OURS] < 1e-5
+    assert OURS_INT8 not in times.error
+    assert times.to_dict()["int8_ratio"] is None
+
+
+def test_a_ratio_is_against_the_best_peer() -> None:
+    times = ModelTimes("n", 1, {OURS: (2.0, 2.0), "a": (3.0,), "b": (8.0, 4.0, 5.0)}, {}, {})
+    assert times.ratio(OURS, ["a", "b", "missing"]) == pytest.approx(1.5)
+    assert times.ratio(OURS, ["missing"]) is None
+
+
+def test_an_unknown_network_gets_a_hint() -> None:
+    with pytest.raises(CallerError, match='did you mean "resnet20"'):
+        chosen(["resnet2"])
+
+
+@pytest.mark.skipif(shutil.which("llvm-mca") is None, reason="llvm-mca is missing")
+def test_kernels_are_listed_by_format(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["bench", "kernels", "--network", "tiny", "--json"])
+    listed = json.loads(capsys.readouterr().out)
+    assert {row["format"] for row in listed["kernels"]} == {"fp32", "int8", "a2w2"}
+    convs = [row for row in listed["kernels"] if row["kind"] == "conv_fp32"]
+    assert convs
+    assert all(row["macs_per_cycle"] > 0.5 for row in convs)
+    assert code == (1 if listed["fallbacks"] else 0)
