@@ -95,7 +95,7 @@ def _figures(name: str, calls: list[Call], format_name: str, target: Target) -> 
         calls=len(calls),
         macs=macs,
         macs_per_cycle=rate,
-        spills=max((loop.spills for loop in loops), default=0),
+        spills=hottest.spills if hottest else 0,
         fallback=_falls_back(loops, macs),
         loop=hottest,
     )

@@ -20,7 +20,8 @@ _LABEL = re.compile(r"^(\.L\w+):")
 _BACK = re.compile(r"^\s+(?:b\.\w+\s+|cbnz\s+\w+,\s*|cbz\s+\w+,\s*|tbnz\s+.*,\s*|b\s+)(\.L\w+)")
 _INSTRUCTION = re.compile(r"^\s+([a-z][\w.]*)\s*(.*)$")
 _SPILL = re.compile(r"^(?:ldr|str|ldp|stp|ldur|stur)$")
-_STACK = re.compile(r"\[(?:sp|x29)\b")
+# x29 is a frame pointer at negative offsets only; else the compiler uses it as any register.
+_STACK = re.compile(r"\[sp\b|\[x29,\s*#-")
 _VECTOR = re.compile(r"\bv\d+\.\d+[bhsd]|\bq\d+\b")
 _SCALAR_FLOAT = re.compile(r"^(?:fmul|fadd|fsub|fmadd|fdiv|fmax|fmaxnm)$")
 # Multiply-accumulates of one instruction, by mnemonic and lanes; `cnt` counts one-bit products.
@@ -51,9 +52,9 @@ class Loop:
 
 
 def inner_loops(assembly: str) -> list[Loop]:
-    """Return the inner loops of an aarch64 function, the one with most products first."""
+    """Return the inner loops of an aarch64 function; most products first, then most cycles."""
     loops = [_analyse(body) for body in _bodies(assembly)]
-    return sorted(loops, key=lambda loop: (-loop.products, -loop.instructions))
+    return sorted(loops, key=lambda loop: (-loop.products, -loop.cycles))
 
 
 def require_mca() -> None:

@@ -22,6 +22,7 @@ from host.lower.kernels.matmul_fp32 import MatmulFp32
 from host.lower.kernels.normalise import LayerNorm, Softmax
 from host.lower.kernels.pool import Pool
 from host.lower.kernels.quantize import Quantize
+from host.lower.kernels.register_tile import register_tile
 from host.lower.plan import Argument, Call, Plan, Weight
 from host.lower.program import PARAM, Node, Program, Shape, View
 from host.lower.targets import Target
@@ -139,8 +140,8 @@ def _conv(sel: _Selector, node: Node) -> None:
     elif shape.groups > 1:
         _grouped_conv(sel, node, shape, x)
     else:
-        tile = min(sel.target.tile_channels, _power_of_two(shape.out_channels))
-        kernel = ConvFp32(shape, tile, **sel.post(node))
+        tile = register_tile(shape.out_width, shape.out_channels, sel.target)
+        kernel = ConvFp32(shape, tile.channels, tile.pixels, **sel.post(node))
         _float_layer(sel, node, kernel, x, NHWC)
 
 
@@ -152,13 +153,9 @@ def _linear(sel: _Selector, node: Node) -> None:
     if _quantized(sel, node):
         _integer_layer(sel, node, shape, x, order)
         return
-    tile = min(sel.target.tile_channels, _power_of_two(shape.out_channels))
-    kernel = DenseFp32(shape, tile, **sel.post(node), lead=node.shape[:-1])
+    tile = register_tile(tokens, shape.out_channels, sel.target)
+    kernel = DenseFp32(shape, tile.channels, tile.pixels, **sel.post(node), lead=node.shape[:-1])
     _float_layer(sel, node, kernel, x, order)
-
-
-def _power_of_two(channels: int) -> int:
-    return 1 << (channels - 1).bit_length()
 
 
 def _quantized(sel: _Selector, node: Node) -> bool:
@@ -276,9 +273,16 @@ def _matmul(sel: _Selector, node: Node) -> None:
     inner, columns = node.inputs[0].shape[-1], node.shape[-1]
     if node.inputs[0].shape[:-2] != node.inputs[1].shape[:-2]:
         raise UnsupportedLayer("a matrix product of two activations with unlike batches")
-    tile = min(sel.target.tile_channels, _power_of_two(columns))
+    tile = register_tile(node.shape[-2], columns, sel.target)
     kernel = MatmulFp32(
-        node.shape, inner, a[0], b[0], node.attrs["transpose_b"], tile, **sel.post(node)
+        node.shape,
+        inner,
+        a[0],
+        b[0],
+        node.attrs["transpose_b"],
+        tile.channels,
+        tile.pixels,
+        **sel.post(node),
     )
     order = tuple(range(len(node.shape)))
     sel.call(node, kernel, (a[1], b[1], *sel.operands(node)[1]), order=order)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from host.policy import Mode
@@ -19,8 +21,9 @@ MIN_MIX_CHANNELS = 8
 class Target:
     """One kind of processor.
 
-    `fp32_lanes` is the float32 width of a vector register; a float kernel keeps `tile_pixels` x
-    `tile_channels` accumulators in registers.
+    `fp32_lanes` is the float32 width of a vector register, of which there are `vector_registers`;
+    `fma_per_cycle` vectors are multiplied a cycle, each taking `fma_latency` cycles. Channels of
+    float kernels are padded to multiples of `tile_channels`.
     """
 
     name: str
@@ -31,7 +34,9 @@ class Target:
     cores: int
     fp32_lanes: int
     tile_channels: int
-    tile_pixels: int
+    vector_registers: int
+    fma_per_cycle: int
+    fma_latency: int
 
     def tvm(self) -> dict[str, Any]:
         """Return the TVM target description."""
@@ -53,14 +58,54 @@ TARGETS: Registry[Callable[[], Target]] = Registry("target")
 def cortex_a72() -> Target:
     """Raspberry Pi 4: Armv8.0, NEON without dot products."""
     return Target(
-        "cortex-a72", "aarch64", "aarch64-linux-gnu", "cortex-a72", ("+neon",), 4, 4, 8, 8
+        "cortex-a72",
+        "aarch64",
+        "aarch64-linux-gnu",
+        "cortex-a72",
+        ("+neon",),
+        cores=4,
+        fp32_lanes=4,
+        tile_channels=8,
+        vector_registers=32,
+        fma_per_cycle=1,
+        fma_latency=7,
     )
 
 
 @TARGETS.register("x86-64")
 def x86_64() -> Target:
     """Any x86-64 with AVX2 and FMA (x86-64-v3)."""
-    return Target("x86-64", "x86_64", "x86_64-linux-gnu", "x86-64-v3", (), 2, 8, 16, 6)
+    return Target(
+        "x86-64",
+        "x86_64",
+        "x86_64-linux-gnu",
+        "x86-64-v3",
+        (),
+        cores=2,
+        fp32_lanes=8,
+        tile_channels=16,
+        vector_registers=16,
+        fma_per_cycle=2,
+        fma_latency=4,
+    )
+
+
+@TARGETS.register("x86-64-v4")
+def x86_64_v4() -> Target:
+    """x86-64 with AVX-512 (x86-64-v4), whose full width LLVM uses only when told to."""
+    return Target(
+        "x86-64-v4",
+        "x86_64",
+        "x86_64-linux-gnu",
+        "x86-64-v4",
+        ("-prefer-256-bit",),
+        cores=2,
+        fp32_lanes=16,
+        tile_channels=16,
+        vector_registers=32,
+        fma_per_cycle=2,
+        fma_latency=4,
+    )
 
 
 def refusal(layer: Layer, mode: Mode, weight_bits: int, act_bits: int) -> str | None:
@@ -80,8 +125,13 @@ def refusal(layer: Layer, mode: Mode, weight_bits: int, act_bits: int) -> str | 
     return None
 
 
-def local_target() -> Target:
-    """Return the target of this machine."""
-    import platform
+def local_target(cpuinfo: Path = Path("/proc/cpuinfo")) -> Target:
+    """Return the target that uses this machine's vectors in full."""
+    if platform.machine() == "aarch64":
+        return TARGETS["cortex-a72"]()
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return TARGETS["x86-64-v4" if flags >= V4_FLAGS else "x86-64"]()
 
-    return TARGETS["cortex-a72" if platform.machine() == "aarch64" else "x86-64"]()
+
+# What the level x86-64-v4 adds, as Linux names it.
+V4_FLAGS = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})

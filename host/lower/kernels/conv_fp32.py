@@ -99,10 +99,11 @@ class FloatConv(Kernel):
 
 @dataclass(frozen=True)
 class ConvFp32(FloatConv):
-    """Ungrouped: w [O / tile, KH, KW, I, tile]."""
+    """Ungrouped: w [O / tile, KH, KW, I, tile]; `pixels` x `tile` sums stay in registers."""
 
     kind: ClassVar[str] = "conv_fp32"
     tile: int
+    pixels: int
     operands: tuple[Accessor, ...] = ()
     post: tuple[Step, ...] = ()
 
@@ -131,9 +132,8 @@ class ConvFp32(FloatConv):
     def _schedule(self, s: s_tir.Schedule, target: Target) -> None:
         conv, out = s.get_sblock("conv"), s.get_sblock("out")
         n, h, v, o = s.get_loops(out)
-        pixels = schedule.best_tile(self.conv.out_width, target.tile_pixels)
         outer, inner = s.split(o, [None, self.tile])
-        columns, column = s.split(v, [None, pixels])
+        columns, column = s.split(v, [None, self.pixels])
         s.reorder(outer, n, h, columns, column, inner)
         s.parallel(s.fuse(outer, n, h))
         s.compute_at(conv, columns, preserve_unit_loops=True)

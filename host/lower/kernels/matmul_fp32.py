@@ -26,6 +26,7 @@ class MatmulFp32(Kernel):
     b: Accessor
     transpose_b: bool
     tile: int
+    pixels: int
     operands: tuple[Accessor, ...] = ()
     post: tuple[Step, ...] = ()
 
@@ -84,9 +85,8 @@ class MatmulFp32(Kernel):
             schedule.rows(s, s.get_sblock(name), target.fp32_lanes)
         core, out = s.get_sblock("product"), s.get_sblock("out")
         *lead, m, n = s.get_loops(out)
-        pixels = schedule.best_tile(self.shape[-2], target.tile_pixels)
         outer, inner = s.split(n, [None, self.tile])
-        rows, row = s.split(m, [None, pixels])
+        rows, row = s.split(m, [None, self.pixels])
         s.reorder(*lead, outer, rows, row, inner)
         s.parallel(s.fuse(*lead, outer))
         s.compute_at(core, rows, preserve_unit_loops=True)

@@ -56,8 +56,3 @@ def reduction(schedule: s_tir.Schedule, block: Any, axes: int, lanes: int) -> No
     init = schedule.decompose_reduction(block, reduce[0])
     if chunk:
         schedule.vectorize(schedule.get_loops(init)[-1])
-
-
-def best_tile(extent: int, most: int) -> int:
-    """Return the largest divisor of an extent that is not above `most`."""
-    return max(d for d in range(1, most + 1) if extent % d == 0)

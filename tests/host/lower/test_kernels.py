@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from host.lower.kernels.matmul_fp32 import MatmulFp32
 from host.lower.kernels.normalise import LayerNorm, Softmax
 from host.lower.kernels.pool import Pool
 from host.lower.kernels.quantize import Quantize
-from host.lower.targets import TARGETS
+from host.lower.kernels.register_tile import register_tile
+from host.lower.targets import TARGETS, local_target
 from tests.host.lower.conftest import RunKernel
 
 pytestmark = pytest.mark.tvm
@@ -66,9 +68,9 @@ def test_direct_convolution_with_bias_residual_and_relu(
     x = normal(1, shape.height, shape.width, shape.in_channels)
     w = normal(shape.out_channels, shape.in_channels, *shape.kernel, seed=1)
     bias, residual = normal(shape.out_channels, seed=2), normal(*shape.out_shape, seed=3)
-    tile = 8
     accessor = Accessor(shape.out_shape, NHWC)
-    kernel = ConvFp32(shape, tile, (accessor,), (("add", 0), ("relu",)))
+    pixels, tile = astuple(register_tile(shape.out_width, shape.out_channels, local_target()))
+    kernel = ConvFp32(shape, tile, pixels, (accessor,), (("add", 0), ("relu",)))
     full = np.zeros((kernel.blocks * tile, *w.shape[1:]), np.float32)
     full[: len(w)] = w
     packed = full.reshape(kernel.blocks, tile, *w.shape[1:]).transpose(0, 3, 4, 2, 1)
@@ -100,6 +102,7 @@ def test_dense_with_a_residual(
     kernel = DenseFp32(
         dense_shape(tokens, inputs, outputs),
         16,
+        1,
         (Accessor((1, tokens, outputs), (0, 1, 2)),),
         (("add", 0),),
         (1, tokens),
@@ -122,6 +125,7 @@ def test_batched_product_of_two_activations(run_kernel: RunKernel, transpose_b: 
         Accessor(b.shape, order),
         transpose_b,
         8,
+        5,
         (),
         (("mul_scalar", 0.5),),
     )
@@ -288,9 +292,9 @@ def test_epilogue_scales_and_adds_a_residual(run_kernel: RunKernel) -> None:
 
 
 def test_symbols_differ_between_configurations_and_targets() -> None:
-    kernels = [ConvFp32(shape, 8) for shape in SHAPES]
+    kernels = [ConvFp32(shape, 8, 1) for shape in SHAPES]
     names = {symbol(k, TARGETS[t]()) for k in kernels for t in TARGETS}
-    assert len(names) == len(kernels) * 2
+    assert len(names) == len(kernels) * len(list(TARGETS))
     assert symbol(kernels[0], TARGETS["x86-64"]()) in names
 
 
@@ -298,4 +302,4 @@ def test_costs_count_padding_and_every_byte_once() -> None:
     cost = Int8Gemm(10, 6, 20).cost()
     assert cost.macs == 12 * 8 * 32
     assert cost.weight_bytes == 8 * 32
-    assert ConvFp32(SHAPES[0], 8).cost().macs == 81 * 16 * 27
+    assert ConvFp32(SHAPES[0], 8, 9).cost().macs == 81 * 16 * 27
