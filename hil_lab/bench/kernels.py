@@ -111,7 +111,7 @@ def _one_bit_products(kernel: Kernel) -> int:
 def _falls_back(loops: list[Loop], macs: int) -> bool:
     if macs:
         return not loops or loops[0].products == 0
-    return any(loop.scalar_float and not loop.vector for loop in loops)
+    return bool(loops) and loops[0].scalar_float and not loops[0].vector
 
 
 def assembly(kernel: Kernel, target: Target) -> str:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import tvm
+from tvm import tirx
 
 from host.errors import BuildError, StoreError
 from host.lower.kernels.kernel import KERNELS_VERSION, Kernel, symbol
@@ -52,9 +53,18 @@ class ObjectCache:
         named = {symbol(kernel, target): kernel for kernel in kernels}
         paths = {name: self._path(name, target) for name in named}
         new = [name for name, path in paths.items() if not path.exists()]
-        # LLVM works outside Python's lock: one thread a core, however many kernels are new.
+        # Scheduling keeps state of its own and stays in this thread; LLVM works outside Python's
+        # lock, one thread a core.
+        functions = [named[name].prim_func(target) for name in new]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda name: _compile(named[name], target, name, paths[name]), new))
+            jobs = [
+                pool.submit(
+                    write_atomically, paths[name], partial(_compile, function, target, name)
+                )
+                for name, function in zip(new, functions, strict=True)
+            ]
+            for job in jobs:
+                job.result()
         self.compiled += len(new)
         return paths
 
@@ -63,17 +73,11 @@ class ObjectCache:
         return self.root / "objects" / version / target.name / name[-2:] / f"{name}.o"
 
 
-def _compile(kernel: Kernel, target: Target, name: str, path: Path) -> None:
-    write_atomically(path, partial(compile_object, kernel, target, name))
-
-
-def compile_object(kernel: Kernel, target: Target, name: str, path: Path) -> None:
-    """Compile one kernel to an object file that exports it under `name`."""
-    function = kernel.prim_func(target).with_attr("global_symbol", name)
+def _compile(function: tirx.PrimFunc, target: Target, name: str, path: Path) -> None:
+    """Write an object file that exports a function under `name`."""
+    module = tvm.IRModule({name: function.with_attr("global_symbol", name)})
     try:
-        executable = tvm.compile(
-            tvm.IRModule({name: function}), target=tvm.target.Target(target.tvm())
-        )
+        executable = tvm.compile(module, target=tvm.target.Target(target.tvm()))
         executable.mod.write_to_file(str(path), "o")
     except (tvm.error.TVMError, RuntimeError, ValueError, TypeError) as e:
         raise BuildError(f"kernel {name} does not compile for {target.name}: {e}") from e

@@ -45,6 +45,8 @@ class Target:
             "mtriple": self.triple,
             "mcpu": self.llvm_cpu,
             "num-cores": self.cores,
+            # Level 3 unrolls short reductions whole, and then runs out of registers.
+            "opt-level": 2,
         }
         if self.llvm_features:
             target["mattr"] = list(self.llvm_features)
