@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import tvm
 from tvm import tirx
@@ -75,9 +77,22 @@ class ObjectCache:
 
 def _compile(function: tirx.PrimFunc, target: Target, name: str, path: Path) -> None:
     """Write an object file that exports a function under `name`."""
+    module = compile_function(function, target, name)
+    with _mapped(target, name):
+        module.write_to_file(str(path), "o")
+
+
+def compile_function(function: tirx.PrimFunc, target: Target, name: str) -> Any:
+    """Return the compiled module of one function that is called `name`."""
     module = tvm.IRModule({name: function.with_attr("global_symbol", name)})
+    with _mapped(target, name):
+        return tvm.compile(module, target=tvm.target.Target(target.tvm())).mod
+
+
+@contextmanager
+def _mapped(target: Target, name: str) -> Iterator[None]:
+    """Turn TVM's errors into one of ours."""
     try:
-        executable = tvm.compile(module, target=tvm.target.Target(target.tvm()))
-        executable.mod.write_to_file(str(path), "o")
+        yield
     except (tvm.error.TVMError, RuntimeError, ValueError, TypeError) as e:
         raise BuildError(f"kernel {name} does not compile for {target.name}: {e}") from e

@@ -13,6 +13,7 @@ from host.lower.kernels.integer_gemm import (
     ROW_TILE,
     TILES,
     IntegerGemm,
+    accumulate,
     clear,
     llvm,
     registers,
@@ -90,15 +91,14 @@ class BitGemm(IntegerGemm):
     ) -> None:
         """Add the common bits of 16 bytes of every row and column, and a lone plane's own bits."""
         vector = f"uint8x{K_BYTES}"
-        columns = [
-            T.bind(w[0].vload([at[1], w[1], step, j, 0], vector)) for j in range(COLUMN_TILE)
-        ]
-        for i in range(ROW_TILE):
-            row = T.bind(a[0].vload([at[0] * ROW_TILE + i, a[1], step * K_BYTES], vector))
-            for j, column in enumerate(columns):
-                t = i * COLUMN_TILE + j
-                T.buffer_store(acc, acc[t] + tirx.popcount(row & column), [t])
-            if not self.signed:
+        rows = accumulate(
+            acc,
+            lambda i: a[0].vload([at[0] * ROW_TILE + i, a[1], step * K_BYTES], vector),
+            lambda j: w[0].vload([at[1], w[1], step, j, 0], vector),
+            lambda row, column: tirx.popcount(row & column),
+        )
+        if not self.signed:
+            for i, row in enumerate(rows):
                 T.buffer_store(acc, acc[TILES + i] + tirx.popcount(row), [TILES + i])
 
     def _flush(self, totals: Any, acc: Any, scale: Any, target: Target) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from tvm import tirx
@@ -13,6 +14,7 @@ from host.lower.kernels.integer_gemm import (
     ROW_TILE,
     TILES,
     IntegerGemm,
+    accumulate,
     clear,
     llvm,
     registers,
@@ -45,12 +47,12 @@ class Int8Gemm(IntegerGemm):
         acc = registers(TILES, f"int32x{lanes}")
         clear(acc, tirx.const(0, "int32"), lanes)
         with T.serial(0, self.padded[2] // K_TILE) as k:
-            columns = [T.bind(_load(w, [no, k, j, 0], target)) for j in range(COLUMN_TILE)]
-            for i in range(ROW_TILE):
-                row = T.bind(_load(a, [mo * ROW_TILE + i, k * K_TILE], target))
-                for j, column in enumerate(columns):
-                    t = i * COLUMN_TILE + j
-                    T.buffer_store(acc, acc[t] + _product(row, column, target), [t])
+            accumulate(
+                acc,
+                lambda i: _load(a, [mo * ROW_TILE + i, k * K_TILE], target),
+                lambda j: _load(w, [no, k, j, 0], target),
+                partial(_product, target=target),
+            )
         store(acc, lanes)
 
     def cost(self) -> Cost:
@@ -68,7 +70,7 @@ def _load(buffer: Any, index: list[Any], target: Target) -> Any:
     return codes if target.arch == "aarch64" else codes.astype("int16x16")
 
 
-def _product(a: Any, w: Any, target: Target) -> Any:
+def _product(a: Any, w: Any, *, target: Target) -> Any:
     if target.arch != "aarch64":
         return llvm("x86.avx2.pmadd.wd", a, w, dtype="int32x8")
     low, high = (

@@ -6,6 +6,7 @@ Built statement by statement: parsing the same kernels from text takes a hundred
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,6 +22,8 @@ from host.lower.targets import Target
 ROW_TILE = 4
 COLUMN_TILE = 4
 TILES = ROW_TILE * COLUMN_TILE
+Vectors = Callable[[int], Any]
+Product = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,21 @@ class IntegerGemm(Kernel):
 
                 self.tile(a, w, store, (mo, no), target)
         return builder.get()
+
+
+def accumulate(acc: Any, rows: Vectors, columns: Vectors, product: Product) -> list[Any]:
+    """Add the products of every row with every column to a tile; return the rows' vectors.
+
+    `rows(i)` and `columns(j)` load one vector each.
+    """
+    loaded = [T.bind(columns(j)) for j in range(COLUMN_TILE)]
+    kept = []
+    for i in range(ROW_TILE):
+        kept.append(T.bind(rows(i)))
+        for j, column in enumerate(loaded):
+            t = i * COLUMN_TILE + j
+            T.buffer_store(acc, acc[t] + product(kept[i], column), [t])
+    return kept
 
 
 def registers(count: int, dtype: str) -> Any:
