@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ from host.types import Layer
 Arch = Literal["aarch64", "x86_64"]
 # Bit planes are packed in bytes along the channels: fewer channels than a byte waste most of it.
 MIN_MIX_CHANNELS = 8
+# What the level x86-64-v4 adds, as Linux names it.
+V4_FLAGS = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +97,13 @@ def x86_64() -> Target:
 @TARGETS.register("x86-64-v4")
 def x86_64_v4() -> Target:
     """x86-64 with AVX-512 (x86-64-v4), whose full width LLVM uses only when told to."""
-    return Target(
-        "x86-64-v4",
-        "x86_64",
-        "x86_64-linux-gnu",
-        "x86-64-v4",
-        ("-prefer-256-bit",),
-        cores=2,
+    return replace(
+        x86_64(),
+        name="x86-64-v4",
+        llvm_cpu="x86-64-v4",
+        llvm_features=("-prefer-256-bit",),
         fp32_lanes=16,
-        tile_channels=16,
         vector_registers=32,
-        fma_per_cycle=2,
-        fma_latency=4,
     )
 
 
@@ -133,7 +130,3 @@ def local_target(cpuinfo: Path = Path("/proc/cpuinfo")) -> Target:
         return TARGETS["cortex-a72"]()
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     return TARGETS["x86-64-v4" if flags >= V4_FLAGS else "x86-64"]()
-
-
-# What the level x86-64-v4 adds, as Linux names it.
-V4_FLAGS = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
