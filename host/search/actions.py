@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
-from host.policy import Choice, LayerPolicy, Space, discretise
+from host.policy import Choice, LayerPolicy, Policy, Space, discretise
 from host.types import Layer
 
 Agent = Literal["prune", "quantize", "joint"]
@@ -47,6 +48,12 @@ def choice(kind: Agent, actions: np.ndarray, layer: Layer, space: Space) -> Choi
         form = quantization(values["act"], values["weight"], layer, space)
     keep = space.keep_for(layer, values["sparsity"]) if "sparsity" in values else None
     return Choice(keep, form.mode, form.weight_bits, form.act_bits)
+
+
+def policy_of(kind: Agent, layers: Sequence[Layer], actions: np.ndarray, space: Space) -> Policy:
+    """Map rows of actions [layers, actions], one per layer, to a policy; the others stay as is."""
+    pairs = zip(layers, actions, strict=True)
+    return space.policy({layer.name: choice(kind, row, layer, space) for layer, row in pairs})
 
 
 def joint_actions(form: LayerPolicy, layer: Layer, space: Space) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from host.policy import Choice, Policy
-from host.search.actions import choice
+from host.search.actions import ACTIONS, policy_of
 from host.search.goal import Goal
 from host.search.strategy import STRATEGIES, Problem, State
 from host.sensitivity.table import Kind
@@ -72,12 +72,8 @@ class Random:
     def ask(self) -> Policy:
         """Draw a policy."""
         space = self.problem.space
-        return space.policy(
-            {
-                layer.name: choice("joint", self.rng.random(3), layer, space)
-                for layer in space.graph.layers
-            }
-        )
+        layers = space.graph.layers
+        return policy_of("joint", layers, self.rng.random((len(layers), 3)), space)
 
     def tell(self, policy: Policy, evaluation: Evaluation) -> None:
         """Learn nothing."""
@@ -219,14 +215,12 @@ class TPE:
         """Let the estimator choose three actions per layer."""
         space = self.problem.space
         self.trial = self.study.ask()
-        choices = {}
-        for layer in space.graph.layers:
-            actions = [
-                self.trial.suggest_float(f"{layer.name}:{name}", 0.0, 1.0)
-                for name in ("sparsity", "act", "weight")
-            ]
-            choices[layer.name] = choice("joint", np.asarray(actions), layer, space)
-        return space.policy(choices)
+        draw = self.trial.suggest_float
+        actions = [
+            [draw(f"{layer.name}:{name}", 0.0, 1.0) for name in ACTIONS["joint"]]
+            for layer in space.graph.layers
+        ]
+        return policy_of("joint", space.graph.layers, np.asarray(actions), space)
 
     def tell(self, policy: Policy, evaluation: Evaluation) -> None:
         """Report the reward."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from host.policy import Choice, Policy, policy_bops, policy_macs
-from host.search.actions import ACTIONS, Agent, choice, joint_actions
+from host.search.actions import ACTIONS, Agent, choice, joint_actions, policy_of
 from host.search.agents.ddpg import DDPG, settings_from
 from host.search.demonstrations import demonstrations
 from host.search.goal import Goal
@@ -117,10 +117,13 @@ class Galen:
     def ask(self) -> Policy:
         """Walk the layers with the actor and its noise; then move all steps to meet the target."""
         self.agent.begin()
-        actions = self._walk(lambda i, state: self._act(self.steps[i], state))[1]
+        states, actions = self._walk(lambda i, state: self._act(self.steps[i], state))
         if self.goal is not None and not self.showing:
-            actions = self.goal.shift(actions, self._policy)
-        self.trace = self._walk(lambda i, state: actions[i])
+            moved = self.goal.shift(actions, self._policy)
+            if not np.array_equal(moved, actions):
+                # What a step sees depends on the steps before it.
+                states, actions = self._walk(lambda i, state: moved[i])
+        self.trace = states, actions
         return self._policy(actions)
 
     def _walk(self, act: Callable[[int, np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -128,8 +131,9 @@ class Galen:
         choices: dict[str, Choice] = {}
         states, actions = [], []
         previous = np.zeros(len(ACTIONS[self.kind]))
+        positions = {layer.name: i for i, layer in enumerate(self.problem.space.graph.layers)}
         for i, layer in enumerate(self.steps):
-            index = self.problem.space.graph.layers.index(layer)
+            index = positions[layer.name]
             states.append(self.encoder.state(index, choices, previous))
             previous = act(i, states[-1])
             actions.append(previous)
@@ -137,13 +141,7 @@ class Galen:
         return np.asarray(states), np.asarray(actions)
 
     def _policy(self, actions: np.ndarray) -> Policy:
-        space = self.problem.space
-        return space.policy(
-            {
-                layer.name: choice(self.kind, action, layer, space)
-                for layer, action in zip(self.steps, actions, strict=True)
-            }
-        )
+        return policy_of(self.kind, self.steps, actions, self.problem.space)
 
     def _act(self, layer: Layer, state: np.ndarray) -> np.ndarray:
         """Follow a demonstration while there is one, else the agent."""

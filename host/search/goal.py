@@ -12,6 +12,10 @@ from host.types import Evaluation
 
 # How far the aim may move from the target to make up for the prediction's error.
 BOUNDS = (0.2, 5.0)
+# Amounts by which all actions may move, the smallest first.
+SHIFTS = tuple(sorted((i / 50 for i in range(-50, 51)), key=abs))
+# A prediction this near to the aim needs no further moving.
+NEAR = 0.01
 
 
 class Goal:
@@ -52,9 +56,3 @@ class Goal:
                 break
         assert best is not None
         return best[1]
-
-
-# Amounts by which all actions may move, the smallest first.
-SHIFTS = tuple(sorted((i / 50 for i in range(-50, 51)), key=abs))
-# A prediction this near to the aim needs no further moving.
-NEAR = 0.01

@@ -71,10 +71,6 @@ def settings_from(table: Mapping[str, Any]) -> DDPGSettings:
 _ALLOWED: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), bool: (bool,)}
 
 
-# What is kept of the best episode.
-BEST = ("reward", "states", "actions")
-
-
 class Actor(nn.Module):
     """State -> actions in [0, 1]."""
 
@@ -131,7 +127,8 @@ class DDPG:
         self.baseline: float | None = None
         self.actions = actions
         self.common: np.ndarray | None = None
-        self.best: tuple[float, Tensor, Tensor] | None = None
+        # The best episode: its reward, states and actions.
+        self.best: dict[str, Any] | None = None
 
     @property
     def sigma(self) -> float:
@@ -161,8 +158,9 @@ class DDPG:
         """Store an episode [steps, ...] with its one reward, then update."""
         steps = len(states)
         state = torch.as_tensor(states, dtype=torch.float32)
-        if self.best is None or reward > self.best[0]:
-            self.best = reward, state, torch.as_tensor(actions, dtype=torch.float32)
+        if self.best is None or reward > self.best["reward"]:
+            taken = torch.as_tensor(actions, dtype=torch.float32)
+            self.best = {"reward": reward, "states": state, "actions": taken}
         end = torch.zeros(steps, 1)
         end[-1] = 1.0
         self.replay.add(
@@ -195,8 +193,8 @@ class DDPG:
         values = self.critic(batch["state"], self.actor(batch["state"]))
         actor_loss = -values.mean() / (values.detach().abs().mean() + 1e-6)
         if s.imitation and self.best is not None:
-            _, states, actions = self.best
-            actor_loss = actor_loss + s.imitation * F.mse_loss(self.actor(states), actions)
+            distance = F.mse_loss(self.actor(self.best["states"]), self.best["actions"])
+            actor_loss = actor_loss + s.imitation * distance
         self.actor_optimizer.zero_grad()
         actor_loss.backward()
         self.actor_optimizer.step()
@@ -216,7 +214,7 @@ class DDPG:
             "rng": self.rng.bit_generator.state,
             "episode": self.episode,
             "baseline": self.baseline,
-            "best": None if self.best is None else dict(zip(BEST, self.best, strict=True)),
+            "best": self.best,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -228,10 +226,7 @@ class DDPG:
         self.replay.load_state_dict(state["replay"])
         self.rng.bit_generator.state = state["rng"]
         self.episode, self.baseline = int(state["episode"]), state["baseline"]
-        best = state["best"]
-        self.best = (
-            None if best is None else (float(best["reward"]), best["states"], best["actions"])
-        )
+        self.best = state["best"]
 
     def _networks(self) -> dict[str, nn.Module]:
         return {

@@ -17,15 +17,15 @@ SMALL = DDPGSettings(
     critic_decay=0.0,
     warmup_episodes=20,
     sigma_decay=0.97,
-    imitation=0.0,
 )
 
 
-def test_the_agent_finds_the_best_action_of_each_state() -> None:
+@pytest.mark.parametrize("imitation", [0.0, DDPGSettings().imitation])
+def test_the_agent_finds_the_best_action_of_each_state(imitation: float) -> None:
     """Three steps; the reward is how near each action is to its state's secret."""
     secrets = np.array([0.2, 0.8, 0.5])
     states = np.eye(3)
-    agent = DDPG(3, 1, SMALL, seed=0)
+    agent = DDPG(3, 1, replace(SMALL, imitation=imitation), seed=0)
     for _ in range(150):
         actions = np.stack([agent.act(s) for s in states])
         agent.learn(states, actions, float(-np.abs(actions[:, 0] - secrets).sum()))
@@ -37,7 +37,7 @@ def test_imitation_keeps_the_actor_at_the_best_episode() -> None:
     """The reward is noise, so that only the best episode says where to stay."""
     states, rng = np.eye(3), np.random.default_rng(0)
     best = np.array([[0.2], [0.8], [0.5]])
-    agent = DDPG(3, 1, replace(SMALL, imitation=100.0, updates_per_step=5), seed=0)
+    agent = DDPG(3, 1, replace(SMALL, updates_per_step=5), seed=0)
     agent.learn(states, best, 2.0)
     for _ in range(60):
         agent.learn(states, rng.random((3, 1)), rng.random())
