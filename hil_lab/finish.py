@@ -175,8 +175,7 @@ def proofs(
 def local_twin(bench: Workbench, network: nn.Module, policy: Policy, out: Path) -> Artifact:
     """Build the same program for this machine."""
 
-    graph, threads = bench.subject.graph, bench.recipe.threads
-    builder = Builder(graph, target_of(platform.machine()), threads)
+    builder = Builder(bench.subject.graph, target_of(platform.machine()), bench.recipe.threads)
     return builder.build(network, policy, out, sample=sample(bench))
 
 

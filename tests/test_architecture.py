@@ -32,7 +32,7 @@ AGENT_FOR_HIL_LAB = {
     "device_agent.supervise": "real numbers come from the agent's child process",
     "device_agent.timing": "the same sampling in virtual time",
     "device_agent.values": "Job, Limits and Identity, which runners are given",
-    "device_agent.weights": "a benchmark fills programs in its own process as an agent does",
+    "device_agent.program": "a benchmark runs programs in its own process, beside other runtimes",
     "device_agent.errors": "simulated faults are the agent's errors",
 }
 SEARCH_NEVER = ("host.boards", "host.lower", "host.store", "tvm", "grpc", "sqlite3", "sqlite_utils")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from hil_lab.bench.networks import BenchNetwork
 from hil_lab.console import Reporter
@@ -22,7 +22,8 @@ from host.graph import trace_with_plan
 from host.lower.build import Builder
 from host.lower.objects import ObjectCache
 from host.lower.targets import TARGETS, refusal
-from host.policy import FULL_BITS, INT8_BITS, Choice, Policy, Space
+from host.policy import Choice, Policy, Space
+from host.search.actions import choice
 from host.types import Layer
 
 CHANGED_LAYERS = 2
@@ -54,27 +55,6 @@ class BuildTimes:
         }
 
 
-class _Timed:
-    """Builds policies of one network one after the other."""
-
-    def __init__(self, network: nn.Module, builder: Builder, folder: Path) -> None:
-        self.network, self.builder, self.folder = network, builder, folder
-        self.count = 0
-        self.upload_bytes = 0
-
-    def build(self, policy: Policy) -> tuple[float, int]:
-        """Return the seconds of one build and how many kernels it compiled."""
-        self.count += 1
-        before = self.builder.cache.compiled
-        start = time.perf_counter()
-        artifact = self.builder.build(self.network, policy, self.folder / str(self.count))
-        seconds = time.perf_counter() - start
-        self.upload_bytes = max(
-            self.upload_bytes, sum(blob.size_bytes for blob in artifact.blobs(weights=False))
-        )
-        return seconds, self.builder.cache.compiled - before
-
-
 def time_builds(
     bench: BenchNetwork, target: str, repeats: int, seed: int, reporter: Reporter
 ) -> BuildTimes:
@@ -87,22 +67,29 @@ def time_builds(
         root = Path(folder)
         cache = ObjectCache(root / "cache")
         builder = Builder(graph, TARGETS[target](), cache=cache, source=network)
-        timed = _Timed(network, builder, root / "artifacts")
-        wishes = {layer.name: _wish(layer, space, rng) for layer in graph.layers}
-        with reporter.progress("build", f"{bench.name} for {target}", 1 + 2 * repeats) as advance:
-            cold_s, _ = timed.build(space.policy(wishes))
-            advance(1, "")
-            known = []
-            for i in range(repeats):
-                known.append(timed.build(space.policy(wishes))[0])
-                advance(2 + i, "")
-            changes = []
-            for i in range(repeats):
-                changes.append(timed.build(changed(wishes, space, rng)))
-                advance(2 + repeats + i, f"{statistics.median(s for s, _ in changes):.2f} s")
-        seconds, compiled = zip(*changes, strict=True)
+        wishes = _draw(graph.layers, space, rng)
+        base = space.policy(wishes)
+        changes = [changed(wishes, space, rng) for _ in range(repeats)]
+        samples: list[tuple[float, int]] = []
+        upload_bytes = 0
+        total = 1 + 2 * repeats
+        with reporter.progress("build", f"{bench.name} for {target}", total) as advance:
+            for policy in (base, *[base] * repeats, *changes):
+                before, start = cache.compiled, time.perf_counter()
+                artifact = builder.build(network, policy, root / str(len(samples)))
+                samples.append((time.perf_counter() - start, cache.compiled - before))
+                shipped = sum(blob.size_bytes for blob in artifact.blobs(weights=False))
+                upload_bytes = max(upload_bytes, shipped)
+                advance(len(samples), f"{samples[-1][0]:.2f} s")
+        (cold_s, *rest), (_, *compiled) = zip(*samples, strict=True)
         return BuildTimes(
-            bench.name, target, cold_s, tuple(known), seconds, compiled, timed.upload_bytes
+            bench.name,
+            target,
+            cold_s,
+            known_s=tuple(rest[:repeats]),
+            changed_s=tuple(rest[repeats:]),
+            compiled=tuple(compiled[repeats:]),
+            upload_bytes=upload_bytes,
         )
 
 
@@ -112,7 +99,7 @@ def changed(wishes: dict[str, Choice], space: Space, rng: np.random.Generator) -
     layers = space.graph.layers
     for _ in range(ATTEMPTS):
         picked = rng.choice(len(layers), CHANGED_LAYERS, replace=False)
-        new = {layers[i].name: _wish(layers[i], space, rng) for i in picked}
+        new = _draw([layers[i] for i in picked], space, rng)
         policy = space.policy({**wishes, **new})
         differing = sum(a != b for a, b in zip(base.layers, policy.layers, strict=True))
         if differing == CHANGED_LAYERS:
@@ -120,12 +107,6 @@ def changed(wishes: dict[str, Choice], space: Space, rng: np.random.Generator) -
     raise ValueError("no policy differs in exactly two layers")
 
 
-def _wish(layer: Layer, space: Space, rng: np.random.Generator) -> Choice:
-    """Draw a legal format and width."""
-    mode = str(rng.choice(sorted(space.modes(layer))))
-    keep = int(rng.choice(space.keep_levels(layer))) if space.prunable(layer) else None
-    if mode == "mix":
-        weight_bits, act_bits = (int(b) for b in rng.integers(1, space.max_mix_bits + 1, 2))
-        return Choice(keep, "mix", weight_bits, act_bits)
-    bits = INT8_BITS if mode == "int8" else FULL_BITS
-    return Choice(keep, mode, bits, bits)  # type: ignore[arg-type]
+def _draw(layers: Sequence[Layer], space: Space, rng: np.random.Generator) -> dict[str, Choice]:
+    """Draw a format and a width for each layer, as the random strategy does."""
+    return {layer.name: choice("joint", rng.random(3), layer, space) for layer in layers}

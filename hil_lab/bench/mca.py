@@ -17,7 +17,7 @@ MCA = "llvm-mca"
 ITERATIONS = 200
 _FUNCTION = re.compile(r"^([A-Za-z_][\w.]*):")
 _LABEL = re.compile(r"^(\.L\w+):")
-_BACK = re.compile(r"^\s+(?:b\.\w+\s+|cbnz\s+\w+,\s*|cbz\s+\w+,\s*|tbnz\s+.*,\s*|b\s+)(\.L\w+)")
+_BACK = re.compile(r"^\s+(?:b\.\w+\s+|cbn?z\s+\w+,\s*|tbn?z\s+.*,\s*|b\s+)(\.L\w+)")
 _INSTRUCTION = re.compile(r"^\s+([a-z][\w.]*)\s*(.*)$")
 _SPILL = re.compile(r"^(?:ldr|str|ldp|stp|ldur|stur)$")
 # x29 is a frame pointer at negative offsets only; else the compiler uses it as any register.
@@ -27,8 +27,7 @@ _SCALAR_FLOAT = re.compile(r"^(?:fmul|fadd|fsub|fmadd|fdiv|fmax|fmaxnm)$")
 # Multiply-accumulates of one instruction, by mnemonic and lanes; `cnt` counts one-bit products.
 _MACS = (
     (re.compile(r"^f(?:mla|mls)$"), re.compile(r"\.4s"), 4),
-    (re.compile(r"^[su]ml(?:al|sl|l)2?$"), re.compile(r"\.8h"), 8),
-    (re.compile(r"^[su]mull2?$"), re.compile(r"\.8h"), 8),
+    (re.compile(r"^[su]m(?:ul|la|ls)l2?$"), re.compile(r"\.8h"), 8),
     (re.compile(r"^cnt$"), re.compile(r"\.16b"), 128),
     (re.compile(r"^cnt$"), re.compile(r"\.8b"), 64),
 )

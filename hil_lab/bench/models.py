@@ -9,7 +9,9 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,26 @@ import numpy as np
 import torch
 import tvm
 from torch import nn
-from tvm import relax
 
-from device_agent.weights import synthetic, unpack
+from device_agent.program import Program
+from device_agent.values import Job
 from hil_lab.bench.networks import BenchNetwork
-from hil_lab.bench.peers import FP32_PEERS, INT8_PEERS, PeerUnavailable, Runner
+from hil_lab.bench.peers import (
+    FP32_PEERS,
+    INT8_PEERS,
+    PeerUnavailable,
+    Runner,
+    prepared,
+    torch_eager,
+)
 from hil_lab.console import Reporter
 from host.graph import trace_with_plan
 from host.lower.build import Builder
-from host.lower.link import ENTRY
 from host.lower.targets import local_target, refusal
 from host.policy import Policy, Space, uncompressed, uniform_int8
 
 OURS, OURS_INT8 = "hil-lab", "hil-lab int8"
 WARM_UP_ROUNDS = 5
-# How far a runtime may be from PyTorch, as a share of the outputs' range.
-TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,7 @@ class ModelTimes:
 def time_models(bench: BenchNetwork, threads: int, rounds: int, reporter: Reporter) -> ModelTimes:
     """Time a network on every runtime there is."""
     network, sample = bench.make(), bench.sample()
-    torch.set_num_threads(threads)
-    with torch.inference_mode():
-        expected = network(sample).numpy()
+    expected = torch_eager(network, sample, threads)()
     runners: dict[str, Runner] = {}
     unavailable: dict[str, str] = {}
     peers = [(name, registry[name]) for registry in (FP32_PEERS, INT8_PEERS) for name in registry]
@@ -84,7 +88,7 @@ def time_models(bench: BenchNetwork, threads: int, rounds: int, reporter: Report
         for name, prepare in peers:
             advance(len(runners) + len(unavailable), f"preparing {name}")
             try:
-                runners[name] = prepare(network, sample, threads)
+                runners[name] = prepared(name, prepare, network, sample, threads)
             except PeerUnavailable as e:
                 unavailable[name] = str(e)
         error = {
@@ -95,7 +99,7 @@ def time_models(bench: BenchNetwork, threads: int, rounds: int, reporter: Report
 
 
 def _interleaved(
-    runners: dict[str, Runner], rounds: int, on_round: Any
+    runners: dict[str, Runner], rounds: int, on_round: Callable[[int], None]
 ) -> dict[str, tuple[float, ...]]:
     samples: dict[str, list[float]] = {name: [] for name in runners}
     for number in range(WARM_UP_ROUNDS + rounds):
@@ -129,32 +133,14 @@ def _ours(
 def _program(
     builder: Builder, network: nn.Module, policy: Policy, image: np.ndarray, *, with_weights: bool
 ) -> Runner:
+    """Load a program as the agent does, into this process."""
     with tempfile.TemporaryDirectory() as folder:
-        artifact = builder.build(
-            network, policy, Path(folder), sample=image if with_weights else None
-        )
-        library = builder.library(builder.plan(network, policy))
-        rows = artifact.manifest["weights"]
-        arrays = [
-            unpack(row, artifact.read_blob(row["digest"])) if with_weights else synthetic(row)
-            for row in rows
-        ]
-    vm = relax.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
-    tensors = [tvm.runtime.tensor(array) for array in (image, *arrays)]
-    main = vm[ENTRY]
-
-    def run() -> np.ndarray:
-        result: np.ndarray = main(*tensors).numpy()
-        return result
-
-    return run
+        root = Path(folder)
+        artifact = builder.build(network, policy, root, sample=image if with_weights else None)
+        job = Job(artifact.manifest, root / "blobs", synthetic=not with_weights)
+        return partial(Program(job).run, image)
 
 
 def _distance(values: np.ndarray, expected: np.ndarray) -> float:
     span = float(expected.max() - expected.min()) or 1.0
     return float(np.abs(values.reshape(expected.shape) - expected).max()) / span
-
-
-def geometric_mean(values: list[float]) -> float:
-    """Return the geometric mean of positive ratios."""
-    return statistics.geometric_mean(values)

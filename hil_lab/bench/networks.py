@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from host.errors import CallerError
 from host.models import make_network
-from host.registry import did_you_mean
+from host.registry import Registry
 from host.torchvision_shim import ensure_torchvision
 
 Size = tuple[int, int, int]
@@ -57,20 +57,18 @@ def vit_tiny_32(classes: int) -> nn.Module:
 
 CIFAR: Size = (3, 32, 32)
 IMAGENET: Size = (3, 224, 224)
-_LISTED = (
+NETWORKS: Registry[BenchNetwork] = Registry("benchmark network")
+for _network in (
     BenchNetwork("resnet18-cifar", "resnet18-cifar", CIFAR),
     BenchNetwork("resnet20", "cifar-resnet20", CIFAR),
     BenchNetwork("resnet56", "cifar-resnet56", CIFAR),
     BenchNetwork("vgg16-cifar", "vgg16-cifar", CIFAR),
     BenchNetwork("mobilenetv2-224", "timm:mobilenetv2_100", IMAGENET, 1000),
     BenchNetwork("vit-tiny-32", f"{__name__}:vit_tiny_32", CIFAR),
-)
-NETWORKS = {network.name: network for network in _LISTED}
+):
+    NETWORKS.register(_network.name)(_network)
 
 
-def chosen(names: list[str]) -> list[BenchNetwork]:
+def chosen(names: Iterable[str]) -> list[BenchNetwork]:
     """Return networks by name, all of them for no names; raises CallerError for an unknown one."""
-    for name in names:
-        if name not in NETWORKS:
-            raise CallerError(f'no benchmark network "{name}"{did_you_mean(name, NETWORKS)}')
-    return [NETWORKS[name] for name in names or NETWORKS]
+    return [NETWORKS[name] for name in (list(names) or NETWORKS)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,6 +30,20 @@ FP32_PEERS: Registry[Prepare] = Registry("peer")
 INT8_PEERS: Registry[Prepare] = Registry("peer")
 
 
+def prepared(
+    name: str, prepare: Prepare, network: nn.Module, sample: torch.Tensor, threads: int
+) -> Runner:
+    """Return a peer's runner, which has run once; raises PeerUnavailable for any reason."""
+    try:
+        run = prepare(network, sample, threads)
+        run()
+    except PeerUnavailable:
+        raise
+    except Exception as e:  # every runtime raises what it likes
+        raise PeerUnavailable(f"{name}: {str(e).strip().partition(chr(10))[0]}") from e
+    return run
+
+
 @FP32_PEERS.register("torch")
 def torch_eager(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
     """PyTorch as it is."""
@@ -45,26 +60,16 @@ def torch_eager(network: nn.Module, sample: torch.Tensor, threads: int) -> Runne
 @FP32_PEERS.register("torch.compile")
 def torch_compiled(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
     """PyTorch through inductor, which needs a C++ compiler."""
-    torch.set_num_threads(threads)
-    compiled = torch.compile(network)
-
-    def run() -> np.ndarray:
-        with torch.inference_mode():
-            result: np.ndarray = compiled(sample).numpy()
-        return result
-
-    try:
-        run()
-    except Exception as e:  # inductor raises whatever its compiler raises
-        raise PeerUnavailable(f"torch.compile: {str(e).strip().partition(chr(10))[0]}") from e
-    return run
+    return torch_eager(cast(nn.Module, torch.compile(network)), sample, threads)
 
 
 @FP32_PEERS.register("onnxruntime")
 def onnxruntime(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
     """ONNX Runtime on the exported network."""
     with tempfile.TemporaryDirectory() as folder:
-        return _session(_export(network, sample, Path(folder)), sample, threads)
+        exported = Path(folder) / "net.onnx"
+        _export(network, sample, exported)
+        return _session(exported, sample, threads)
 
 
 @INT8_PEERS.register("onnxruntime int8")
@@ -73,15 +78,12 @@ def onnxruntime_int8(network: nn.Module, sample: torch.Tensor, threads: int) -> 
     quantization = _module("onnxruntime.quantization")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        exported, prepared, out = (
-            _export(network, sample, root),
-            root / "prepared.onnx",
-            root / "int8.onnx",
-        )
-        preprocess = _module("onnxruntime.quantization.shape_inference").quant_pre_process
-        preprocess(str(exported), str(prepared))
+        exported, inferred, out = (root / f"{step}.onnx" for step in ("net", "inferred", "int8"))
+        _export(network, sample, exported)
+        infer = _module("onnxruntime.quantization.shape_inference").quant_pre_process
+        infer(str(exported), str(inferred))
         quantization.quantize_static(
-            str(prepared),
+            str(inferred),
             str(out),
             _Calibration(sample),
             per_channel=True,
@@ -98,11 +100,8 @@ def ncnn(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
     pnnx = _module("pnnx")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        try:
-            with _silenced():
-                pnnx.export(network, str(root / "net.pt"), sample)
-        except Exception as e:  # pnnx is a program of its own behind one function
-            raise PeerUnavailable(f"ncnn: pnnx cannot convert the network: {e}") from e
+        with _silenced():
+            pnnx.export(network, str(root / "net.pt"), sample)
         net = library.Net()
         net.opt.num_threads = threads
         with _silenced():
@@ -153,15 +152,13 @@ class _Calibration:
         return None if image is None else {"x": image.numpy()}
 
 
-def _export(network: nn.Module, sample: torch.Tensor, folder: Path) -> Path:
+def _export(network: nn.Module, sample: torch.Tensor, path: Path) -> None:
     _module("onnxscript")
-    path = folder / "net.onnx"
     program = torch.onnx.export(
         network, (sample,), input_names=["x"], output_names=["y"], dynamo=True, verbose=False
     )
     assert program is not None
     program.save(str(path))
-    return path
 
 
 def _session(model: Path, sample: torch.Tensor, threads: int) -> Runner:
@@ -180,8 +177,6 @@ def _session(model: Path, sample: torch.Tensor, threads: int) -> Runner:
 
 
 def _module(name: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ImportError as e:

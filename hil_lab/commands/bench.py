@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import statistics
 from typing import Any
 
 from hil_lab.bench.networks import chosen
@@ -46,14 +47,14 @@ def _compile(arguments: argparse.Namespace) -> int:
 
 
 def _models(arguments: argparse.Namespace) -> int:
-    from hil_lab.bench.models import geometric_mean, time_models
+    from hil_lab.bench.models import time_models
 
     results = [
         time_models(n, arguments.threads, arguments.rounds or 30, _reporter(arguments)).to_dict()
         for n in chosen(arguments.network)
     ]
     means = {
-        key: geometric_mean([r[key] for r in results])
+        key: statistics.geometric_mean([r[key] for r in results])
         for key in ("fp32_ratio", "int8_ratio", "int8_over_fp32")
         if all(r[key] is not None for r in results)
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import itertools
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -130,6 +131,17 @@ def test_a_manifest_without_its_library_is_refused(tmp_path: Path) -> None:
     text = b'{"golden":null,"library":{"digest":"%s"},"weights":[]}' % (b"0" * 64)
     with pytest.raises(Missing, match="upload it"):
         store.put(text, lambda _: None)
+
+
+def test_an_artifact_without_weights_serves_latency_alone(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path, BlobStore(tmp_path))
+    put(store.blobs, b"library")
+    library = {"digest": sha(b"library")}
+    manifest = {"golden": None, "library": library, "weights": [{"digest": None}]}
+    assert store.put(json.dumps(manifest).encode(), lambda _: None)
+    store.require(manifest, weights=False)
+    with pytest.raises(Rejected, match="build it whole"):
+        store.require(manifest, weights=True)
 
 
 def test_a_stalled_upload_makes_the_next_one_busy(

@@ -15,7 +15,7 @@ from hil_lab.bench import models
 from hil_lab.bench.builds import CHANGED_LAYERS, changed, time_builds
 from hil_lab.bench.models import OURS, OURS_INT8, ModelTimes, time_models
 from hil_lab.bench.networks import NETWORKS, BenchNetwork, chosen
-from hil_lab.bench.peers import PeerUnavailable, Runner
+from hil_lab.bench.peers import PeerUnavailable, Runner, torch_eager
 from hil_lab.cli import main
 from hil_lab.console import Silent
 from host.errors import CallerError
@@ -31,7 +31,7 @@ TINY = BenchNetwork("tiny", "digits-cnn", (1, 8, 8))
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HIL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(NETWORKS, "tiny", TINY)
+    monkeypatch.setitem(NETWORKS._factories, "tiny", TINY)
 
 
 def test_builds_are_timed_cold_known_and_changed() -> None:
@@ -60,11 +60,9 @@ def peers(**prepare: object) -> Registry[object]:
     return registry
 
 
-def eager(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
+def broken(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
     def run() -> np.ndarray:
-        with torch.inference_mode():
-            result: np.ndarray = network(sample).numpy()
-        return result
+        raise RuntimeError("no such instruction\nand much more")
 
     return run
 
@@ -76,12 +74,17 @@ def absent(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
 def test_every_contender_runs_every_round_and_the_missing_ones_say_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(models, "FP32_PEERS", peers(eager=eager, absent=absent))
+    monkeypatch.setattr(
+        models, "FP32_PEERS", peers(eager=torch_eager, absent=absent, broken=broken)
+    )
     monkeypatch.setattr(models, "INT8_PEERS", peers())
     times = time_models(TINY, 1, 3, Silent())
     assert set(times.samples_ms) == {OURS, OURS_INT8, "eager"}
     assert {len(values) for values in times.samples_ms.values()} == {3}
-    assert times.unavailable == {"absent": "absent is not installed"}
+    assert times.unavailable == {
+        "absent": "absent is not installed",
+        "broken": "broken: no such instruction",
+    }
     assert times.error[OURS] < 1e-5
     assert OURS_INT8 not in times.error
     assert times.to_dict()["int8_ratio"] is None

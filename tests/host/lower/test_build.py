@@ -13,9 +13,11 @@ from torch import nn
 from host.boards.session import BoardSession
 from host.compress.candidate import compress
 from host.data import Data, load_data
+from host.errors import ArtifactRejected
 from host.evaluate import Subject
 from host.graph import trace_with_plan
 from host.lower.build import Builder
+from host.lower.narrow import CannotNarrow
 from host.lower.objects import ObjectCache
 from host.lower.targets import TARGETS, Target, refusal
 from host.models import make_network
@@ -175,6 +177,40 @@ def test_a_latency_artifact_holds_the_library_alone(
     artifact = Builder(subject.graph, target, cache=cache).build(subject.network, policy, out)
     assert [p.name for p in (out / "blobs").iterdir()] == [artifact.manifest["library"]["digest"]]
     assert artifact.manifest["golden"] is None
+    with pytest.raises(ArtifactRejected, match="holds no weights"):
+        list(artifact.blobs())
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_latency_artifact_is_the_whole_one_without_its_bytes(
+    subject: Subject, cache: ObjectCache, target: Target, out: Path, seed: int
+) -> None:
+    """One built from a trace of the pruned network, the other from the whole network's."""
+    policy = mixed_policy(subject.graph, seed)
+    network = compress(subject.network, policy, subject.plan, subject.data)
+    builder = Builder(subject.graph, target, cache=cache)
+    whole = builder.build(network, policy, out / "whole", sample=sample_of(subject.data))
+    narrowing = Builder(subject.graph, target, cache=cache, source=subject.network)
+    bare = narrowing.build(network, policy, out / "bare")
+    assert bare.size_bytes == whole.size_bytes
+    stripped = [{**row, "digest": None} for row in whole.manifest["weights"]]
+    assert bare.manifest == {**whole.manifest, "weights": stripped, "golden": None}
+
+
+def test_a_network_that_cannot_be_narrowed_is_traced(
+    data: Data, cache: ObjectCache, target: Target, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = subject_of("digits-cnn", data)
+    policy = mixed_policy(subject.graph, 0)
+    network = compress(subject.network, policy, subject.plan, data)
+    expected = Builder(subject.graph, target, cache=cache).plan(network, policy)
+
+    def refuse(*_: object) -> None:
+        raise CannotNarrow("x")
+
+    monkeypatch.setattr("host.lower.build.narrow", refuse)
+    source = Builder(subject.graph, target, cache=cache, source=subject.network)
+    assert source.plan(network, policy) == expected
 
 
 @pytest.mark.slow
