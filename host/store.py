@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open a database and bring it to the newest version, one migration a transaction."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    db.execute("PRAGMA journal_mode = WAL")
+    _use_write_ahead_log(db)
     db.execute("PRAGMA synchronous = FULL")
     while True:
         db.execute("BEGIN IMMEDIATE")
@@ -63,6 +64,20 @@ def connect(path: Path) -> sqlite3.Connection:
         db.execute(MIGRATIONS[have])
         db.execute(f"PRAGMA user_version = {have + 1}")
         db.execute("COMMIT")
+
+
+def _use_write_ahead_log(db: sqlite3.Connection) -> None:
+    # SQLite does not wait (busy_timeout) for the lock that switching a new file takes; the mode
+    # is the file's for ever after, so asking again is cheap.
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_MS / 1e3
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as e:
+            if "locked" not in str(e) or time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.01)
 
 
 class Store:
