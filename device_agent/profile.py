@@ -39,5 +39,5 @@ class _Stopwatch(Watch):
     def before(self) -> None:
         self._start = self._clock_ns()
 
-    def after(self, index: int, args: Sequence[Any]) -> None:
+    def after(self, index: int, func: Callable[..., Any], args: Sequence[Any]) -> None:
         self.samples_ns[index].append(self._clock_ns() - self._start)

@@ -109,23 +109,23 @@ class Watch:
     def __call__(self, func: Any, name: str, before: bool, ret: Any, *args: Any) -> int:
         if name in self._known:
             try:
-                self.before() if before else self._count(name, args)
+                self.before() if before else self._count(func, name, args)
             except AgentError as e:
                 self.failure = e  # the runtime would turn it into its own error
                 raise
         return 0
 
-    def _count(self, name: str, args: Sequence[Any]) -> None:
+    def _count(self, func: Any, name: str, args: Sequence[Any]) -> None:
         index, self._next = self._next, self._next + 1
         if index >= len(self._calls) or self._calls[index] != name:
             raise Rejected(f"call {index} is {name}, which its manifest has elsewhere")
-        self.after(index, args)
+        self.after(index, func, args)
 
     def before(self) -> None:
         """Note that a kernel is about to run."""
 
-    def after(self, index: int, args: Sequence[Any]) -> None:
-        """Note that row `index` has run; the destination is the last argument."""
+    def after(self, index: int, func: Callable[..., Any], args: Sequence[Any]) -> None:
+        """Note that row `index` has run, `func(*args)`; the destination is the last argument."""
 
     def finish(self) -> None:
         """Raise Rejected unless every row has run, and start over."""

@@ -13,7 +13,7 @@ from protos.values import Block, KernelTiming, TimingPlan, VerifyReport
 
 # Bumped when the way an artifact's entry function is called changes.
 RUNTIME_ABI = 1
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 
 OnPhase = Callable[[str], None]
 

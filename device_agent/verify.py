@@ -1,14 +1,13 @@
 """Compares the integers of a program with its reference's; never decides what passes.
 
 Runs the golden input twice (docs/artifact.md): freely, comparing outputs, then forced, where every
-quantize kernel's integers are compared and overwritten by the golden ones, so that each accumulate
-kernel gets the very input that the reference had.
+layer's codes are compared and overwritten by the golden ones, so that each integer product gets the
+very input that the reference had, and is asked to reveal its sums.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from device_agent.program import Program, Watch
 from device_agent.values import Job
 from protos.values import LayerCheck, VerifyReport
 
-TIE_WINDOW = 1e-3  # how near to a rounding boundary a scaled float is a tie
+SUM_BYTES = 4
 
 
 def verify(program: Program, job: Job) -> VerifyReport:
@@ -56,44 +55,39 @@ def read_arrays(path: Path) -> Mapping[str, np.ndarray]:
 
 
 class _Forced(Watch):
-    """Compares every checked kernel and forces the integers of the quantizing ones."""
+    """Compares the codes and sums of every layer and forces the codes."""
 
     def __init__(self, program: Program, golden: Mapping[str, np.ndarray]) -> None:
         super().__init__(program.manifest)
         self._rows = program.manifest["kernels"]
-        self._weights = program.weights
         self._golden = golden
         self.checks: dict[str, LayerCheck] = {}
 
-    def after(self, index: int, args: Sequence[Any]) -> None:
+    def after(self, index: int, func: Callable[..., Any], args: Sequence[Any]) -> None:
         row = self._rows[index]
-        if row["check"] == "quantize":
-            self._quantize(row, np.from_dlpack(args[0]), np.from_dlpack(args[-1]))
-        elif row["check"] == "accumulate":
-            self._accumulate(row, np.from_dlpack(args[-1]))
+        if row["accumulates"]:
+            self._accumulate(row, _revealed(row, func, args))
+        if row["writes"]:
+            self._quantize(row["writes"], np.from_dlpack(args[-1]))
 
-    def _quantize(self, row: Mapping[str, Any], source: np.ndarray, made: np.ndarray) -> None:
-        want = self._expected(row).reshape(made.shape)
-        off = np.abs(made.astype(np.int64) - want.astype(np.int64))
-        ties = 0
-        if off.any():
-            inverse_scale, zero_point = self._weights[row["quantizer"]["input"]].ravel()[:2]
-            scaled = _centred(source, made.shape) * inverse_scale + zero_point
-            near = np.abs(scaled - np.floor(scaled) - 0.5) < TIE_WINDOW
-            ties = int(np.count_nonzero((off == 1) & near))
+    def _quantize(self, writes: Mapping[str, Any], made: np.ndarray) -> None:
+        layer = writes["layer"]
+        want = self._expected("quantize", layer).astype(np.int64) - writes["offset"]
+        codes = _codes(writes, made)
+        off = np.abs(codes.astype(np.int64) - want)
+        ties = (off == 1) & self._expected("ties", layer)
         self._update(
-            row["layer"],
-            quantize_elements=made.size,
+            layer,
+            quantize_elements=codes.size,
             quantize_mismatches=int(np.count_nonzero(off)),
-            quantize_ties=ties,
+            quantize_ties=int(np.count_nonzero(ties)),
             quantize_largest=int(off.max(initial=0)),
         )
-        made[...] = want.astype(made.dtype)
+        codes[...] = want.astype(made.dtype)
 
     def _accumulate(self, row: Mapping[str, Any], made: np.ndarray) -> None:
-        want = self._expected(row)
-        m, n = want.shape
-        off = np.abs(made.reshape(-1, made.shape[-1])[:m, :n].astype(np.int64) - want)
+        want = self._expected("accumulate", row["layer"])
+        off = np.abs(made.reshape(want.shape).astype(np.int64) - want)
         self._update(
             row["layer"],
             accumulate_elements=want.size,
@@ -101,8 +95,8 @@ class _Forced(Watch):
             accumulate_largest=int(off.max(initial=0)),
         )
 
-    def _expected(self, row: Mapping[str, Any]) -> np.ndarray:
-        name = f"{row['check']}:{row['layer']}"
+    def _expected(self, kind: str, layer: str) -> np.ndarray:
+        name = f"{kind}:{layer}"
         if name not in self._golden:
             raise Rejected(f"the golden blob lacks {name}: build the artifact again")
         return self._golden[name]
@@ -111,17 +105,39 @@ class _Forced(Watch):
         self.checks[layer] = replace(self.checks.get(layer, LayerCheck(layer)), **counts)
 
 
-def _centred(source: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the source as float64 amid the border that the kernel writes around it."""
-    if source.size == math.prod(shape):
-        return source.reshape(shape).astype(np.float64)
-    inside = tuple(
-        slice((outer - inner) // 2, (outer + inner) // 2)
-        for outer, inner in zip(shape, source.shape, strict=True)
-    )
-    framed = np.zeros(shape)
-    framed[inside] = source
-    return framed
+def _revealed(row: Mapping[str, Any], func: Callable[..., Any], args: Sequence[Any]) -> np.ndarray:
+    """Run a product again for its sums; its destination is left as it was."""
+    reveal, made = np.from_dlpack(args[-2]), np.from_dlpack(args[-1])
+    before = made.copy()
+
+    def run(request: int) -> np.ndarray:
+        reveal[0] = request
+        func(*args)
+        return made
+
+    if row["writes"] is None:
+        sums = run(1).view(np.int32).copy()
+    else:
+        parts = [_inside(row["writes"], run(n + 1)).copy() for n in range(SUM_BYTES)]
+        sums = np.stack(parts, axis=-1).view(np.int32)
+    reveal[0] = 0
+    made[...] = before
+    return sums
+
+
+def _codes(writes: Mapping[str, Any], made: np.ndarray) -> np.ndarray:
+    """Return a view of the codes [H + 2P, W + 2P, C] in a destination."""
+    rows, columns, channels = writes["shape"]
+    pixel = writes["pixel_bytes"]
+    flat = made.reshape(-1)[: rows * columns * pixel]
+    return flat.reshape(rows, columns, pixel)[:, :, :channels]
+
+
+def _inside(writes: Mapping[str, Any], made: np.ndarray) -> np.ndarray:
+    """Return a view of the codes without their border."""
+    codes = _codes(writes, made)
+    rows, columns = writes["padding"]
+    return codes[rows : codes.shape[0] - rows, columns : codes.shape[1] - columns]
 
 
 def _largest(made: np.ndarray, reference: np.ndarray) -> float:

@@ -53,13 +53,13 @@ def _raw(row: Row, data: bytes) -> np.ndarray:
     return np.frombuffer(data, dtype=row["dtype"])
 
 
-def _int8_tiles(row: Row, data: bytes) -> np.ndarray:
-    n, k = row["n"], row["taps"] * row["channels"]
-    flat = np.frombuffer(data, np.int8).reshape(n, k)
-    n_pad, k_pad = _up(n, row["n_tile"]), _up(k, row["k_tile"])
-    padded = np.pad(flat, ((0, n_pad - n), (0, k_pad - k)))
-    tiles = padded.reshape(n_pad // row["n_tile"], row["n_tile"], k_pad // row["k_tile"], -1)
-    return tiles.transpose(0, 2, 1, 3)
+def _int8_runs(row: Row, data: bytes) -> np.ndarray:
+    n, lines, n_tile, k_tile = (row[key] for key in ("n", "lines", "n_tile", "k_tile"))
+    runs = np.frombuffer(data, np.int8).reshape(n, lines, -1)
+    n_pad, k_pad = _up(n, n_tile), _up(runs.shape[2], k_tile)
+    padded = np.pad(runs, ((0, n_pad - n), (0, 0), (0, k_pad - runs.shape[2])))
+    tiles = padded.reshape(n_pad // n_tile, n_tile, lines, k_pad // k_tile, k_tile)
+    return tiles.transpose(0, 2, 3, 1, 4)
 
 
 def _bit_planes(row: Row, data: bytes) -> np.ndarray:
@@ -84,6 +84,6 @@ def _up(value: int, multiple: int) -> int:
 
 _UNPACK: dict[str, Callable[[Row, bytes], np.ndarray]] = {
     "raw": _raw,
-    "int8_tiles": _int8_tiles,
+    "int8_runs": _int8_runs,
     "bit_planes": _bit_planes,
 }

@@ -15,7 +15,7 @@ from typing import Any
 from host.canonical import digest
 from host.errors import ArtifactRejected
 
-FORMAT = 1
+FORMAT = 2
 # Bumped when the way the agent calls the entry function changes.
 RUNTIME_ABI = 1
 

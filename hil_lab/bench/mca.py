@@ -75,7 +75,9 @@ def _bodies(assembly: str) -> Iterator[list[str]]:
     for start, end in ranges:
         if not any(start <= a and b <= end and (a, b) != (start, end) for a, b in ranges):
             body = [line for line in lines[start : end + 1] if _INSTRUCTION.match(line)]
-            yield [line for line in body if not line.lstrip().startswith(".")]
+            # Code behind a return that jumps back to the function's end is no loop.
+            if not any(line.split() == ["ret"] for line in body):
+                yield [line for line in body if not line.lstrip().startswith(".")]
 
 
 def _kernel_lines(assembly: str) -> list[str]:

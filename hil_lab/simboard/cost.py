@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MODEL_VERSION = 1  # part of the simulated board's fingerprint
+MODEL_VERSION = 2  # part of the simulated board's fingerprint
 
 L1D_BYTES = 32 << 10  # fact: 32 KiB per core
 L2_BYTES = 1 << 20  # fact: 1 MiB shared by the four cores
@@ -29,7 +29,7 @@ MACS_PER_CYCLE = {
     "dense_fp32": 3.9,  # as a convolution; in practice its weights' traffic decides
     "depthwise_fp32": 1.2,  # guess: a third of dense; measured boards show a fifth (2.0 of 9.8)
     "matmul_fp32": 2.5,  # guess: operands are not packed
-    "int8_gemm": 7.9,  # mca: 7.98
+    "int8_conv": 7.9,  # mca: 7.98
 }
 # Bit-serial: cycles per MAC = flush + per_plane_pair x weight bits x activation bits; fitted
 # through mca's A1W1 (62 MAC/cycle) and A3W3 (9.45), gives 20.1 at A2W2 (mca: 15.8 to 21.3).
@@ -40,9 +40,9 @@ BIT_PAIR_CYCLES = 0.0112
 # best; bytes have 16 lanes. All guesses below these bounds.
 OPS_PER_CYCLE = {
     "quantize": 4.0,
-    "im2col": 8.0,
     "bit_pack": 8.0,
-    "epilogue": 4.0,
+    "int8_conv": 4.0,
+    "bit_gemm": 4.0,
     "elementwise": 4.0,
     "pool": 3.0,
     "softmax": 2.0,

@@ -126,7 +126,6 @@ class Builder:
         golden: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
         data = library.read_bytes()
-        names = [w.name for w in plan.weights]
         return {
             "format": FORMAT,
             "target": self.target.name,
@@ -140,26 +139,39 @@ class Builder:
             "entry": ENTRY,
             "inputs": [{"name": "x", "shape": list(plan.input_shape), "dtype": "float32"}],
             "outputs": [{"name": "logits", "shape": list(plan.output.shape), "dtype": "float32"}],
-            "kernels": [self._row(call, policy, names) for call in plan.calls],
+            "kernels": [self._row(call, policy) for call in plan.calls],
             "weights": list(rows),
             "golden": dict(golden) if golden else None,
         }
 
-    def _row(self, call: Call, policy: Policy, names: list[str]) -> dict[str, Any]:
+    def _row(self, call: Call, policy: Policy) -> dict[str, Any]:
         form = next((p for p in policy.layers if p.layer == call.layer), None)
-        made = {
+        return {
             "call": symbol(call.kernel, self.target),
             "layer": call.layer,
             "kind": call.kernel.kind,
             **asdict(call.kernel.cost()),
             "weight_bits": form.weight_bits if form else 32,
             "act_bits": form.act_bits if form else 32,
-            "check": call.check,
+            "accumulates": call.accumulates,
+            "writes": _writes(call),
             "shape": {"out": list(call.kernel.out_shape)},
         }
-        if call.quantizer:
-            made["quantizer"] = {"input": names.index(call.quantizer)}
-        return made
+
+
+def _writes(call: Call) -> dict[str, Any] | None:
+    """Return whose codes a call writes, and how they lie."""
+    if call.writes is None:
+        return None
+    codes = call.writes.codes
+    rows, columns = codes.padding
+    return {
+        "layer": call.writes.layer,
+        "shape": [codes.height + 2 * rows, codes.width + 2 * columns, codes.channels],
+        "padding": [rows, columns],
+        "pixel_bytes": codes.pixel,
+        "offset": codes.offset,
+    }
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -8,22 +8,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from host.lower.kernels.quantize import INT8_OFFSET
-from host.lower.weights import QuantizedLayer, correction
-from host.policy import INT8_BITS, LayerPolicy, Policy
+from host.lower.weights import QuantizedLayer
+from host.policy import Policy
+
+TIE_WINDOW = 1e-3  # how near to a rounding boundary a scaled float is a tie
 
 
 def golden_arrays(network: nn.Module, policy: Policy, sample: np.ndarray) -> dict[str, np.ndarray]:
-    """Return input, output, and per quantized layer its codes and accumulators.
+    """Return input, output, and per quantized layer its codes, ties and accumulators.
 
-    Shapes are those of the kernels' destinations (docs/artifact.md); `sample` is [1, C, H, W].
+    docs/artifact.md says what they are; `sample` is [1, C, H, W].
     """
     arrays: dict[str, np.ndarray] = {"input": sample.astype(np.float32)}
     handles = []
     for form in policy.layers:
         if form.mode != "fp32":
             layer = network.get_submodule(form.layer)
-            handles.append(layer.register_forward_pre_hook(_recorder(form, arrays)))
+            handles.append(layer.register_forward_pre_hook(_recorder(form.layer, arrays)))
     network.eval()
     try:
         with torch.no_grad():
@@ -34,32 +35,32 @@ def golden_arrays(network: nn.Module, policy: Policy, sample: np.ndarray) -> dic
     return arrays
 
 
-def _recorder(form: LayerPolicy, arrays: dict[str, np.ndarray]) -> Any:
+def _recorder(name: str, arrays: dict[str, np.ndarray]) -> Any:
     def record(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         x = inputs[0]
-        arrays[f"quantize:{form.layer}"] = _codes(layer, x, form)
+        quantizer = cast(QuantizedLayer, layer)
+        codes = cast(Any, layer).input_codes(x)
+        zero = float(quantizer.act_zero)
+        arrays[f"quantize:{name}"] = _framed(layer, codes, zero).astype(np.uint8)
+        scaled = x.double() * float(quantizer.act_inverse)
+        near = ((scaled - scaled.floor() - 0.5).abs() < TIE_WINDOW).float()
+        arrays[f"ties:{name}"] = _framed(layer, near, 0.0).astype(bool)
         acc = cast(Any, layer).accumulate(x)
-        fixed = correction(cast(QuantizedLayer, layer), form.act_bits)
-        arrays[f"accumulate:{form.layer}"] = _rows(acc).astype(np.int64) - fixed
-        arrays[f"accumulate:{form.layer}"] = arrays[f"accumulate:{form.layer}"].astype(np.int32)
+        arrays[f"accumulate:{name}"] = _rows(acc).astype(np.int32)
 
     return record
 
 
-def _codes(layer: nn.Module, x: torch.Tensor, form: LayerPolicy) -> np.ndarray:
-    """Return codes as the quantize kernel stores them: NHWC, border of zero points, signed int8."""
-    codes = cast(Any, layer).input_codes(x)
+def _framed(layer: nn.Module, values: torch.Tensor, border: float) -> np.ndarray:
+    """Return values of a layer's input as [H + 2P, W + 2P, C], tokens as [1, T, C]."""
     if isinstance(layer, nn.Conv2d):
         rows, columns = (int(p) for p in layer.padding)
-        zero = float(cast(QuantizedLayer, layer).act_zero)
-        codes = nn.functional.pad(codes.float(), (columns, columns, rows, rows), value=zero)
-        codes = codes.permute(0, 2, 3, 1)
+        frame = (columns, columns, rows, rows)
+        values = nn.functional.pad(values.float(), frame, value=border)
+        values = values[0].permute(1, 2, 0)
     else:
-        codes = codes.reshape(1, 1, -1, codes.shape[-1])
-    values = codes.detach().numpy().astype(np.int64)
-    if form.act_bits == INT8_BITS:
-        return cast(np.ndarray, (values - INT8_OFFSET).astype(np.int8))
-    return cast(np.ndarray, values.astype(np.uint8))
+        values = values.reshape(1, -1, values.shape[-1])
+    return values.detach().numpy()
 
 
 def _rows(acc: torch.Tensor) -> np.ndarray:

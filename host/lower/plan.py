@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from host.lower.kernels.codes import Codes
 from host.lower.kernels.kernel import Kernel
 from host.lower.program import Shape
 
@@ -19,15 +20,26 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True)
+class CodesOf:
+    """The input of a quantized layer, as codes."""
+
+    layer: str
+    codes: Codes
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
-    """One kernel call; `check` and `quantizer` tell `Verify` what to compare (docs/artifact.md)."""
+    """One kernel call; `accumulates` and `writes` tell `Verify` what to compare.
+
+    See docs/artifact.md.
+    """
 
     kernel: Kernel
     arguments: tuple[Argument, ...]
     out: str
     layer: str = ""
-    check: str = ""
-    quantizer: str = ""
+    accumulates: bool = False
+    writes: CodesOf | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from host.errors import UnsupportedLayer
 from host.lower.fuse import NORM_SCALE, NORM_SHIFT, shift_steps
-from host.lower.kernels.bit_gemm import K_BYTES, BitGemm
+from host.lower.kernels.bit_gemm import COLUMN_TILE, K_BYTES, ROW_TILE, BitGemm
+from host.lower.kernels.bit_pack import BitPack
+from host.lower.kernels.codes import Codes
 from host.lower.kernels.conv_fp32 import NHWC, ConvFp32, ConvShape, GroupedConvFp32
 from host.lower.kernels.dense_fp32 import DenseFp32, dense_shape
 from host.lower.kernels.elementwise import Concatenate, Copy, Elementwise
-from host.lower.kernels.epilogue import Epilogue
-from host.lower.kernels.im2col import BitPack, Im2col
-from host.lower.kernels.int8_gemm import K_TILE, Int8Gemm
-from host.lower.kernels.integer_gemm import COLUMN_TILE, ROW_TILE
+from host.lower.kernels.int8_conv import Int8Conv, int8_tile
+from host.lower.kernels.integer_product import IntegerProduct, Output
 from host.lower.kernels.kernel import Accessor, Kernel
 from host.lower.kernels.matmul_fp32 import MatmulFp32
 from host.lower.kernels.normalise import LayerNorm, Softmax
 from host.lower.kernels.pool import Pool
 from host.lower.kernels.quantize import Quantize
 from host.lower.kernels.register_tile import register_tile
-from host.lower.plan import Argument, Call, Plan, Weight
+from host.lower.plan import Argument, Call, CodesOf, Plan, Weight
 from host.lower.program import PARAM, Node, Program, Shape, View
 from host.lower.targets import Target
 from host.lower.views import is_alias, natural_order, physical
@@ -36,7 +37,7 @@ def select(program: Program, policy: Policy, target: Target) -> Plan:
 
 
 class _Selector:
-    """Walks the nodes; `orders` says how each tensor is stored."""
+    """Walks the nodes; `orders` says how each tensor is stored, `codes` holds those stored so."""
 
     def __init__(
         self, program: Program, formats: Mapping[str, LayerPolicy], target: Target
@@ -48,9 +49,14 @@ class _Selector:
         self.orders: dict[str, tuple[int, ...]] = {
             program.input: tuple(range(len(program.input_shape)))
         }
+        self.codes: dict[str, Argument] = {}
         self.calls: list[Call] = []
         self.weights: dict[str, Weight] = {}
         self.copies = 0
+        self.readers: dict[str, list[Node]] = defaultdict(list)
+        for node in program.nodes:
+            for view in node.inputs:
+                self.readers[view.tensor].append(node)
 
     def run(self) -> Plan:
         for node in self.program.nodes:
@@ -68,7 +74,7 @@ class _Selector:
         arguments: tuple[Argument, ...],
         *,
         order: tuple[int, ...] | None = None,
-        **tags: str,
+        **tags: Any,
     ) -> Argument:
         """Add a call; with `order` its destination is the node's own tensor, stored so."""
         out = node.name if order is not None else f"{node.name}.{kernel.kind}"
@@ -121,38 +127,44 @@ class _Selector:
         return {"operands": accessors, "post": shift_steps(node.post, -node.primary)}
 
 
-def _conv(sel: _Selector, node: Node) -> None:
+def _shape(node: Node) -> ConvShape:
+    """Return the sizes of a layer; a dense one is a convolution of one line of tokens."""
+    if node.op == "linear":
+        tokens, features = math.prod(node.shape[:-1]), node.inputs[0].shape[-1]
+        return dense_shape(tokens, features, node.shape[-1])
     _, channels, height, width = node.inputs[0].shape
-    attrs = node.attrs
-    shape = ConvShape(
-        height,
-        width,
-        channels,
-        node.shape[1],
-        attrs["kernel"],
-        attrs["stride"],
-        attrs["padding"],
-        attrs["groups"],
-    )
-    x = sel.materialise(node.inputs[0], NHWC)
+    a = node.attrs
+    sizes = (a["kernel"], a["stride"], a["padding"], a["groups"])
+    return ConvShape(height, width, channels, node.shape[1], *sizes)
+
+
+def _order(node: Node) -> tuple[int, ...]:
+    """Return how a layer reads its input and stores its result."""
+    return NHWC if node.op == "conv" else tuple(range(len(node.shape)))
+
+
+def _conv(sel: _Selector, node: Node) -> None:
     if _quantized(sel, node):
-        _integer_layer(sel, node, shape, x, NHWC)
-    elif shape.groups > 1:
+        _integer_layer(sel, node)
+        return
+    shape = _shape(node)
+    x = sel.materialise(node.inputs[0], NHWC)
+    if shape.groups > 1:
         _grouped_conv(sel, node, shape, x)
-    else:
-        tile = register_tile(shape.out_width, shape.out_channels, sel.target)
-        kernel = ConvFp32(shape, tile.channels, tile.pixels, **sel.post(node))
-        _float_layer(sel, node, kernel, x, NHWC)
+        return
+    tile = register_tile(shape.out_width, shape.out_channels, sel.target)
+    kernel = ConvFp32(shape, tile.channels, tile.pixels, **sel.post(node))
+    _float_layer(sel, node, kernel, x, NHWC)
 
 
 def _linear(sel: _Selector, node: Node) -> None:
-    order = tuple(range(len(node.shape)))
-    tokens, features = math.prod(node.shape[:-1]), node.inputs[0].shape[-1]
-    shape = dense_shape(tokens, features, node.shape[-1])
-    x = replace(sel.materialise(node.inputs[0], order), shape=(1, 1, tokens, features))
     if _quantized(sel, node):
-        _integer_layer(sel, node, shape, x, order)
+        _integer_layer(sel, node)
         return
+    shape, order = _shape(node), _order(node)
+    tokens = shape.width
+    x = sel.materialise(node.inputs[0], order)
+    x = replace(x, shape=(1, 1, tokens, shape.in_channels))
     tile = register_tile(tokens, shape.out_channels, sel.target)
     kernel = DenseFp32(shape, tile.channels, tile.pixels, **sel.post(node), lead=node.shape[:-1])
     _float_layer(sel, node, kernel, x, order)
@@ -181,57 +193,98 @@ def _grouped_conv(sel: _Selector, node: Node, shape: ConvShape, x: Argument) -> 
     sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=NHWC)
 
 
-def _integer_layer(
-    sel: _Selector, node: Node, shape: ConvShape, x: Argument, order: tuple[int, ...]
-) -> None:
-    """Quantize, lay out as a matrix, multiply in integers, and return to float."""
-    form = sel.formats[node.layer]
-    quantizer = sel.weight("quantizer", node.layer, (2,), "float32")
-    quantize = Quantize(shape.height, shape.width, shape.in_channels, shape.padding, form.act_bits)
-    codes = sel.call(node, quantize, (x, quantizer), check="quantize", quantizer=quantizer.name)
+def _integer_layer(sel: _Selector, node: Node) -> None:
+    """Multiply in integers; where one integer layer alone reads the result, write its codes."""
+    form, order = sel.formats[node.layer], _order(node)
+    codes, reader = _codes(sel, node), _integer_reader(sel, node)
+    layout = _layout(sel, reader) if reader else None
+    output = Output(node.shape, order, **sel.post(node), codes=layout)
     product = _int8_product if form.mode == "int8" else _bit_product
-    acc = product(sel, node, shape, codes)
-    channels = (shape.out_channels,)
-    tables = (
-        sel.weight("correction", node.layer, channels, "int32", bits=form.act_bits),
+    kernel, operands = product(sel, node, codes, output)
+    channels = (output.channels,)
+    offset = _layout(sel, node).offset
+    tables = [
+        sel.weight("correction", node.layer, channels, "int32", offset=offset),
         sel.weight("scale", node.layer, channels, "float32", norm=node.norm),
         sel.weight("bias", node.layer, channels, "float32", norm=node.norm),
-    )
-    epilogue = Epilogue(node.shape, order, acc.shape, **sel.post(node))
-    sel.call(node, epilogue, (acc, *tables, *sel.operands(node)[1]), order=order)
-
-
-def _int8_product(sel: _Selector, node: Node, shape: ConvShape, codes: Argument) -> Argument:
-    im2col = Im2col(shape, ROW_TILE, K_TILE)
-    if im2col.is_identity:
-        matrix = replace(codes, shape=im2col.out_shape)
+    ]
+    if reader:
+        tables.append(sel.weight("quantizer", reader.layer, (2,), "float32"))
+    reveal = sel.weight("reveal", "", (1,), "int32")
+    arguments = (*operands, *tables, *sel.operands(node)[1], reveal)
+    if reader and layout:
+        writes = CodesOf(reader.layer, layout)
+        made = sel.call(node, kernel, arguments, accumulates=True, writes=writes)
+        sel.codes[node.name] = made
     else:
-        matrix = sel.call(node, im2col, (codes,))
-    gemm = Int8Gemm(im2col.rows, shape.out_channels, im2col.depth)
-    _, n, k = gemm.padded
-    stored = (n // COLUMN_TILE, k // K_TILE, COLUMN_TILE, K_TILE)
-    tiles = {**_extents(shape), "n_tile": COLUMN_TILE, "k_tile": K_TILE}
-    weight = sel.weight("int8_weight", node.layer, stored, "int8", **tiles)
-    return sel.call(node, gemm, (matrix, weight), check="accumulate")
+        sel.call(node, kernel, arguments, order=order, accumulates=True)
 
 
-def _extents(shape: ConvShape) -> dict[str, int]:
-    """Return the extents of a layer's integer weights as they travel: [n, taps, channels]."""
-    taps = math.prod(shape.kernel)
-    return {"n": shape.out_channels, "taps": taps, "channels": shape.in_channels}
+def _layout(sel: _Selector, node: Node) -> Codes:
+    """Return how the input of an integer layer lies."""
+    form, c = sel.formats[node.layer], _shape(node)
+    signed = form.mode == "int8" and sel.target.int8 == "smull"
+    return Codes(c.height, c.width, c.in_channels, c.padding, form.act_bits, signed)
 
 
-def _bit_product(sel: _Selector, node: Node, shape: ConvShape, codes: Argument) -> Argument:
-    form = sel.formats[node.layer]
-    pack = BitPack(shape, form.act_bits, ROW_TILE, K_BYTES)
+def _codes(sel: _Selector, node: Node) -> Argument:
+    """Return the codes of a layer's input, from its producer or quantized here."""
+    view = node.inputs[0]
+    if view.tensor in sel.codes:
+        return sel.codes[view.tensor]
+    layout = _layout(sel, node)
+    x = sel.materialise(view, _order(node))
+    x = replace(x, shape=(1, layout.height, layout.width, layout.channels))
+    quantizer = sel.weight("quantizer", node.layer, (2,), "float32")
+    writes = CodesOf(node.layer, layout)
+    return sel.call(node, Quantize(layout), (x, quantizer), writes=writes)
+
+
+def _integer_reader(sel: _Selector, node: Node) -> Node | None:
+    """Return the integer layer that alone reads a result, and reads it as it is stored."""
+    readers = sel.readers[node.name]
+    if len(readers) != 1 or sel.program.output.tensor == node.name:
+        return None
+    reader = readers[0]
+    if reader.op not in ("conv", "linear") or not _quantized(sel, reader):
+        return None
+    view = reader.inputs[0]
+    if view.tensor != node.name or not is_alias(view, _order(node), _order(reader)):
+        return None
+    return reader
+
+
+def _int8_product(
+    sel: _Selector, node: Node, codes: Argument, output: Output
+) -> tuple[IntegerProduct, tuple[Argument, ...]]:
+    shape = _shape(node)
+    tile, depth = int8_tile(shape.out_width, shape.out_channels, sel.target)
+    layout = _layout(sel, node)
+    kernel = Int8Conv(output, tile.pixels, tile.channels, shape, layout, depth)
+    tiles = {"lines": shape.kernel[0], "n_tile": kernel.tile, "k_tile": depth}
+    return kernel, (codes, _integer_weight(sel, node, kernel, "int8_weight", tiles))
+
+
+def _bit_product(
+    sel: _Selector, node: Node, codes: Argument, output: Output
+) -> tuple[IntegerProduct, tuple[Argument, ...]]:
+    form, shape = sel.formats[node.layer], _shape(node)
+    pack = BitPack(shape, _layout(sel, node), K_BYTES)
     matrix = sel.call(node, pack, (codes,))
-    bits = form.weight_bits
-    gemm = BitGemm(pack.rows, shape.out_channels, pack.depth, bits, form.act_bits)
-    _, n, depth = gemm.padded
-    stored = (n // COLUMN_TILE, bits, depth // K_BYTES, COLUMN_TILE, K_BYTES)
-    tiles = {**_extents(shape), "n_tile": COLUMN_TILE, "k_bytes": K_BYTES, "bits": bits}
-    weight = sel.weight("bit_weight", node.layer, stored, "uint8", **tiles)
-    return sel.call(node, gemm, (matrix, weight), check="accumulate")
+    bits, pixels = form.weight_bits, min(ROW_TILE, output.rows)
+    kernel = BitGemm(output, pixels, COLUMN_TILE, pack.depth, bits, form.act_bits)
+    tiles = {"n_tile": COLUMN_TILE, "k_bytes": K_BYTES, "bits": bits}
+    return kernel, (matrix, _integer_weight(sel, node, kernel, "bit_weight", tiles))
+
+
+def _integer_weight(
+    sel: _Selector, node: Node, kernel: IntegerProduct, role: str, tiles: Mapping[str, int]
+) -> Argument:
+    """Name the weights of an integer layer; they travel as [n, taps, channels]."""
+    shape = _shape(node)
+    extents = {"n": shape.out_channels, "taps": shape.taps, "channels": shape.in_channels}
+    _, (_, stored, dtype) = kernel.operand_parameters
+    return sel.weight(role, node.layer, stored, dtype, **extents, **tiles)
 
 
 def _pointwise(sel: _Selector, node: Node) -> None:

@@ -13,10 +13,12 @@ from host.registry import Registry
 from host.types import Layer
 
 Arch = Literal["aarch64", "x86_64"]
+Int8 = Literal["smull", "pmaddwd", "vpdpbusd"]
 # Bit planes are packed in bytes along the channels: fewer channels than a byte waste most of it.
 MIN_MIX_CHANNELS = 8
 # What the level x86-64-v4 adds, as Linux names it.
 V4_FLAGS = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
+VNNI_FLAG = "avx512_vnni"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class Target:
 
     `fp32_lanes` is the float32 width of a vector register, of which there are `vector_registers`;
     `fma_per_cycle` vectors are multiplied a cycle, each taking `fma_latency` cycles. Channels of
-    float kernels are padded to multiples of `tile_channels`.
+    float kernels are padded to multiples of `tile_channels`. `int8` names the instructions that
+    multiply bytes.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Target:
     vector_registers: int
     fma_per_cycle: int
     fma_latency: int
+    int8: Int8
 
     def tvm(self) -> dict[str, Any]:
         """Return the TVM target description."""
@@ -73,6 +77,7 @@ def cortex_a72() -> Target:
         vector_registers=32,
         fma_per_cycle=1,
         fma_latency=7,
+        int8="smull",
     )
 
 
@@ -91,6 +96,7 @@ def x86_64() -> Target:
         vector_registers=16,
         fma_per_cycle=2,
         fma_latency=4,
+        int8="pmaddwd",
     )
 
 
@@ -105,6 +111,14 @@ def x86_64_v4() -> Target:
         fp32_lanes=16,
         vector_registers=32,
     )
+
+
+@TARGETS.register("x86-64-v4-vnni")
+def x86_64_v4_vnni() -> Target:
+    """x86-64-v4 with products of bytes (Intel since Cascade Lake, AMD since Zen 4)."""
+    v4 = x86_64_v4()
+    features = (*v4.llvm_features, "+avx512vnni")
+    return replace(v4, name="x86-64-v4-vnni", llvm_features=features, int8="vpdpbusd")
 
 
 def refusal(layer: Layer, mode: Mode, weight_bits: int, act_bits: int) -> str | None:
@@ -127,6 +141,8 @@ def refusal(layer: Layer, mode: Mode, weight_bits: int, act_bits: int) -> str | 
 def local_target(cpuinfo: Path = Path("/proc/cpuinfo")) -> Target:
     """Return the target that uses this machine's vectors in full."""
     if platform.machine() == "aarch64":
-        return TARGETS["cortex-a72"]()
+        return cortex_a72()
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
-    return TARGETS["x86-64-v4" if flags >= V4_FLAGS else "x86-64"]()
+    if not flags >= V4_FLAGS:
+        return x86_64()
+    return x86_64_v4_vnni() if VNNI_FLAG in flags else x86_64_v4()

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from host.lower.kernels.quantize import INT8_OFFSET
 from host.lower.plan import Weight
 from host.policy import INT8_BITS
 
@@ -69,7 +68,7 @@ def packed_bytes(weight: Weight, encoding: str) -> int:
 
 
 # How integer weights are encoded (docs/artifact.md); all else travels raw.
-ENCODINGS = {"int8_weight": "int8_tiles", "bit_weight": "bit_planes"}
+ENCODINGS = {"int8_weight": "int8_runs", "bit_weight": "bit_planes"}
 
 
 def _raw(values: np.ndarray, weight: Weight) -> bytes:
@@ -154,16 +153,11 @@ def _bit_weight(weight: Weight, network: nn.Module) -> bytes:
     return b"".join(packed)
 
 
-def correction(layer: QuantizedLayer, bits: int) -> np.ndarray:
-    """Return what the kernel's accumulators lack: the zero point times each channel's weights."""
-    sums = _array(layer.weight_codes()).astype(np.int64)
-    totals = sums.reshape(len(sums), -1).sum(axis=1)
-    offset = INT8_OFFSET if bits == INT8_BITS else 0
-    return cast(np.ndarray, (offset - int(layer.act_zero)) * totals)
-
-
 def _correction(weight: Weight, network: nn.Module) -> bytes:
-    return _raw(correction(_quantized(weight, network), weight.params["bits"]), weight)
+    """Return what the sums of stored codes lack: the zero point times each channel's weights."""
+    layer = _quantized(weight, network)
+    totals = _codes(weight, network).sum(axis=(1, 2))
+    return _raw((weight.params["offset"] - int(layer.act_zero)) * totals, weight)
 
 
 def _scale(weight: Weight, network: nn.Module) -> bytes:
@@ -201,4 +195,5 @@ _ROLES: dict[str, Callable[[Weight, nn.Module], bytes]] = {
     "scale": _scale,
     "bias": _bias,
     "quantizer": _quantizer,
+    "reveal": lambda weight, network: _raw(np.zeros(weight.shape), weight),
 }

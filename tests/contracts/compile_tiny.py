@@ -24,7 +24,7 @@ def plain() -> IRModule:
 
 
 def quantized() -> IRModule:
-    """codes = quantize(x, q); acc = codes w; y = float(acc): one checked layer."""
+    """codes = quantize(x, q); y = float(codes w): one checked layer that reveals its sums."""
 
     def quantize(x, q):
         top = tirx.const(15.0, "float32")
@@ -36,26 +36,29 @@ def quantized() -> IRModule:
             name="codes",
         )
 
-    def accumulate(codes, w):
+    def accumulate(codes, w, reveal):
         k = te.reduce_axis((0, w.shape[0]), "k")
-        return te.compute(
+        acc = te.compute(
             (codes.shape[0], w.shape[1]),
             lambda i, j: te.sum(codes[i, k].astype("int32") * w[k, j].astype("int32"), axis=k),
             name="acc",
         )
 
-    def to_float(acc):
-        return te.compute(acc.shape, lambda i, j: acc[i, j].astype("float32"), name="y")
+        def result(i, j):
+            bits = tirx.reinterpret("float32", acc[i, j])
+            return tirx.Select(reveal[0] != 0, bits, acc[i, j].astype("float32"))
+
+        return te.compute(acc.shape, result, name="y")
 
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType((1, 64), "float32"))
     q = relax.Var("q", relax.TensorType((2,), "float32"))
     w = relax.Var("w", relax.TensorType((64, 10), "int8"))
-    with builder.function("main", [x, q, w]):
+    reveal = relax.Var("reveal", relax.TensorType((1,), "int32"))
+    with builder.function("main", [x, q, w, reveal]):
         with builder.dataflow():
             codes = builder.emit_te(quantize, x, q, primfunc_name_hint="quantize_layer")
-            acc = builder.emit_te(accumulate, codes, w, primfunc_name_hint="accumulate_layer")
-            y = builder.emit_te(to_float, acc, primfunc_name_hint="to_float")
+            y = builder.emit_te(accumulate, codes, w, reveal, primfunc_name_hint="accumulate_layer")
             out = builder.emit_output(y)
         builder.emit_func_output(out)
     return builder.get()

@@ -42,7 +42,8 @@ ROW = {
     "weight_bytes": 0,
     "weight_bits": 32,
     "act_bits": 32,
-    "check": "",
+    "accumulates": False,
+    "writes": None,
     "shape": {},
 }
 
@@ -78,7 +79,7 @@ def write_artifact(
     if golden:
         np.savez(packed, **golden)
     manifest = {
-        "format": 1,
+        "format": 2,
         "target": ARCH,
         "arch": ARCH,
         "abi": 1,
@@ -134,7 +135,8 @@ def quantized_artifact(
     golden = {
         "input": x,
         "output": acc.astype(np.float32),
-        "quantize:layer": codes,
+        "quantize:layer": codes[None],
+        "ties:layer": (np.abs(15 * x % 1 - 0.5) < 1e-3)[None],
         "accumulate:layer": acc,
     }
     if spoil:
@@ -144,13 +146,19 @@ def quantized_artifact(
             "call": "quantize_layer",
             "layer": "layer",
             "kind": "quantize",
-            "check": "quantize",
-            "quantizer": {"input": 0},
+            "writes": {
+                "layer": "layer",
+                "shape": [1, 1, 64],
+                "padding": [0, 0],
+                "pixel_bytes": 64,
+                "offset": 0,
+            },
         },
-        {"call": "accumulate_layer", "layer": "layer", "kind": "bit_gemm", "check": "accumulate"},
-        {"call": "to_float", "layer": "layer", "kind": "epilogue"},
+        {"call": "accumulate_layer", "layer": "layer", "kind": "bit_gemm", "accumulates": True},
     ]
-    return write_artifact(root, library, kernels, [weight("q", quantizer), weight("w", w)], golden)
+    reveal = np.zeros(1, np.int32)
+    weights = [weight("q", quantizer), weight("w", w), weight("reveal", reveal)]
+    return write_artifact(root, library, kernels, weights, golden)
 
 
 @dataclass

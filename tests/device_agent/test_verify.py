@@ -36,8 +36,8 @@ def test_wrong_codes_are_counted_and_do_not_reach_the_accumulators(
     tiny: Path, tmp_path: Path
 ) -> None:
     def spoil(golden: dict[str, np.ndarray]) -> None:
-        golden["quantize:layer"][0, :3] ^= 2  # differs by 2: no tie
-        codes, acc = golden["quantize:layer"].astype(np.int32), golden["accumulate:layer"]
+        golden["quantize:layer"][0, 0, :3] ^= 2  # differs by 2: no tie
+        codes, acc = golden["quantize:layer"][0].astype(np.int32), golden["accumulate:layer"]
         w = np.random.default_rng(1)
         w.uniform(0, 1, (1, 64))
         acc[:] = codes @ w.integers(-8, 8, (64, 10)).astype(np.int32)
@@ -58,7 +58,8 @@ def test_wrong_accumulators_are_counted(tiny: Path, tmp_path: Path) -> None:
 def test_a_code_at_a_rounding_boundary_is_a_tie(tiny: Path, tmp_path: Path) -> None:
     def spoil(golden: dict[str, np.ndarray]) -> None:
         golden["input"][0, 0] = 2.5 / 15 + 1e-5  # scales to 2.50015
-        golden["quantize:layer"][0, 0] = 2
+        golden["quantize:layer"][0, 0, 0] = 2
+        golden["ties:layer"][0, 0, 0] = True
 
     (check,) = spoiled(tiny, tmp_path, spoil).layers
     assert (check.quantize_mismatches, check.quantize_ties) == (1, 1)

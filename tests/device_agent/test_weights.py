@@ -19,20 +19,21 @@ def up(value: int, multiple: int) -> int:
 
 @settings(deadline=None)
 @given(SHAPES, st.sampled_from([4, 8]), st.sampled_from([4, 16]), st.integers(0, 99))
-def test_int8_tiles(shape: tuple[int, int, int], n_tile: int, k_tile: int, seed: int) -> None:
-    n, taps, channels = shape
+def test_int8_runs(shape: tuple[int, int, int], n_tile: int, k_tile: int, seed: int) -> None:
+    n, lines, k = shape
     w = np.random.default_rng(seed).integers(-127, 128, shape).astype(np.int8)
-    k = taps * channels
     row = {
-        "name": "w", "encoding": "int8_tiles", "dtype": "int8",
-        "shape": [up(n, n_tile) // n_tile, up(k, k_tile) // k_tile, n_tile, k_tile],
-        "n": n, "taps": taps, "channels": channels, "n_tile": n_tile, "k_tile": k_tile,
+        "name": "w", "encoding": "int8_runs", "dtype": "int8",
+        "shape": [up(n, n_tile) // n_tile, lines, up(k, k_tile) // k_tile, n_tile, k_tile],
+        "n": n, "lines": lines, "n_tile": n_tile, "k_tile": k_tile,
     }  # fmt: skip
     got = unpack(row, w.tobytes())
     want = np.zeros(row["shape"], np.int8)
     for i in range(n):
-        for j in range(k):
-            want[i // n_tile, j // k_tile, i % n_tile, j % k_tile] = w.reshape(n, k)[i, j]
+        for line in range(lines):
+            for j in range(k):
+                at = i // n_tile, line, j // k_tile, i % n_tile, j % k_tile
+                want[at] = w[i, line, j]
     np.testing.assert_array_equal(got, want)
 
 

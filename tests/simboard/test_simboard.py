@@ -46,7 +46,7 @@ def seconds(*rows: dict[str, object], threads: int = 1) -> float:
 
 class TestModel:
     def test_families_keep_their_order(self) -> None:
-        fp32, int8 = seconds(kernel("conv_fp32")), seconds(kernel("int8_gemm"))
+        fp32, int8 = seconds(kernel("conv_fp32")), seconds(kernel("int8_conv"))
         bits = {n: seconds(kernel("bit_gemm", weight_bits=n, act_bits=n)) for n in (1, 2, 3, 4)}
         assert fp32 / int8 == pytest.approx(2.0, rel=0.05)
         assert bits[1] < bits[2] < int8 < bits[4] < fp32

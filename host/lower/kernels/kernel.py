@@ -15,7 +15,7 @@ from host.lower.targets import Target
 from host.lower.views import source_index
 
 # Bumped with every change to a schedule: it is part of each compiled object's name.
-KERNELS_VERSION = 3
+KERNELS_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Accessor:
     def read(self, tensor: te.Tensor, index: list[Any]) -> Any:
         """Return the element at a logical index of the view; padding reads zero."""
         base, conditions = source_index(self.steps, self.base, list(index))
-        value = tensor(*(base[axis] for axis in self.order))
+        value = tensor[tuple(base[axis] for axis in self.order)]
         for condition in conditions:
             value = tirx.if_then_else(condition, value, tirx.const(0.0, "float32"))
         return value

@@ -2,65 +2,56 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tvm import te, tirx
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
 
-from host.lower.kernels import schedule
+from host.lower.kernels import emit
+from host.lower.kernels.codes import Codes
 from host.lower.kernels.kernel import Cost, Kernel
 from host.lower.program import Shape
 from host.lower.targets import Target
 
-INT8_OFFSET = 128
-
 
 @dataclass(frozen=True)
 class Quantize(Kernel):
-    """x [1, H, W, C], quantizer [inverse scale, zero point] -> codes [1, H + 2P, W + 2P, C].
-
-    code = clamp(round_half_even(x * inverse) + zero, 0, 2^bits - 1); eight-bit codes are stored
-    signed, less 128. The border holds the zero point, which stands for 0.0.
-    """
+    """x [1, H, W, C], quantizer [inverse scale, zero point] -> codes."""
 
     kind: ClassVar[str] = "quantize"
-    height: int
-    width: int
-    channels: int
-    padding: tuple[int, int]
-    bits: int
+    codes: Codes
 
     @property
     def out_shape(self) -> Shape:
-        rows, columns = self.padding
-        return (1, self.height + 2 * rows, self.width + 2 * columns, self.channels)
+        return self.codes.shape
 
     @property
     def out_dtype(self) -> str:
-        return "int8" if self.bits == 8 else "uint8"
+        return self.codes.dtype
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
-        x = te.placeholder((1, self.height, self.width, self.channels), "float32", "x")
-        quantizer = te.placeholder((2,), "float32", "quantizer")
-        top = tirx.const(float(2**self.bits - 1), "float32")
-        offset = tirx.const(float(INT8_OFFSET if self.bits == 8 else 0), "float32")
+        c = self.codes
+        # A line is one run where no channels are padded.
+        runs, length = (c.width, c.channels) if c.pixel != c.channels else (1, c.width * c.channels)
 
-        def code(n: Any, h: Any, v: Any, c: Any) -> Any:
-            row, column = h - self.padding[0], v - self.padding[1]
-            value = tirx.nearbyint(x[n, row, column, c] * quantizer[0]) + quantizer[1]
-            value = te.max(te.min(value, top), tirx.const(0.0, "float32"))
-            if self.padding != (0, 0):
-                inside = tirx.all(row >= 0, row < self.height, column >= 0, column < self.width)
-                value = tirx.if_then_else(inside, value, quantizer[1])
-            return (value - offset).astype("int32").astype(self.out_dtype)
+        def body(x: Any, quantizer: Any, out: Any) -> None:
+            c.fill(out, quantizer)
+            with T.parallel(0, c.height) as line, T.serial(0, runs) as run:
 
-        out = te.compute(self.out_shape, code, name="out")
-        s = schedule.create([x, quantizer, out])
-        schedule.rows(s, s.get_sblock("out"), target.fp32_lanes)
-        return schedule.finish(s)
+                def quantize(start: Any, lanes: int) -> None:
+                    with T.vectorized(0, lanes) as lane:
+                        code = c.code(x[0, line, run, start + lane], quantizer)
+                        at = c.at(line, run) + start + lane
+                        T.buffer_store(out, code.astype(c.dtype), [at])
+
+                emit.vectors(length, 4 * target.fp32_lanes, quantize)
+
+        x_shape = (1, c.height, c.width, c.channels)
+        parameters = [("x", x_shape, "float32"), ("quantizer", (2,), "float32")]
+        return emit.function([*parameters, ("out", c.shape, c.dtype)], body)
 
     def cost(self) -> Cost:
-        inside = self.height * self.width * self.channels
-        codes = math.prod(self.out_shape)
-        return Cost(ops=6 * inside, bytes_read=4 * inside, bytes_written=codes, weight_bytes=8)
+        c = self.codes
+        inside = c.height * c.width * c.channels
+        return Cost(ops=6 * inside, bytes_read=4 * inside, bytes_written=c.count, weight_bytes=8)

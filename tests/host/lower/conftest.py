@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ import pytest
 from device_agent.weights import aligned
 from hil_lab.inventory import open_board
 from host.boards.session import BoardSession
-from host.lower.kernels.kernel import Kernel
-from host.lower.objects import ObjectCache
+from host.lower.kernels.kernel import Kernel, symbol
+from host.lower.objects import ObjectCache, compile_function
 from host.lower.targets import Target, local_target
 
 RunKernel = Callable[..., np.ndarray]
@@ -29,19 +30,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> ObjectCache:
 
 
 @pytest.fixture(scope="session")
-def run_kernel(target: Target) -> RunKernel:
+def run_kernel() -> RunKernel:
     """Compile a kernel and call it once; returns its destination."""
-    import tvm
     import tvm_ffi
 
-    def run(kernel: Kernel, *arguments: np.ndarray) -> np.ndarray:
-        function = kernel.prim_func(target).with_attr("global_symbol", "kernel")
-        built = tvm.compile(
-            tvm.IRModule({"kernel": function}), target=tvm.target.Target(target.tvm())
-        ).jit()
+    loaded: dict[str, Any] = {}
+
+    def run(kernel: Kernel, *arguments: np.ndarray, target: Target | None = None) -> np.ndarray:
+        target = target or local_target()
+        name = symbol(kernel, target)
+        if name not in loaded:
+            loaded[name] = compile_function(kernel.prim_func(target), target, name)
         out = aligned(np.zeros(kernel.out_shape, kernel.out_dtype))
         tensors = [*(aligned(a) for a in arguments), out]
-        built["kernel"](*(tvm_ffi.from_dlpack(t) for t in tensors))
+        loaded[name][name](*(tvm_ffi.from_dlpack(t) for t in tensors))
         return out
 
     return run

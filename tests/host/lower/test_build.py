@@ -118,7 +118,7 @@ def test_the_batch_norm_of_a_quantized_layer_is_in_its_scale(
     plan = Builder(subject.graph, target, cache=cache).plan(network, policy)
     kinds = [call.kernel.kind for call in plan.calls]
     assert "elementwise" not in kinds
-    assert kinds.count("epilogue") == len(subject.graph.layers)
+    assert kinds.count("int8_conv") == len(subject.graph.layers)
 
 
 def test_weights_travel_at_their_real_bit_width(
