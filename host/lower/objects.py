@@ -85,7 +85,9 @@ def _compile(function: tirx.PrimFunc, target: Target, name: str, path: Path) -> 
 def compile_function(function: tirx.PrimFunc, target: Target, name: str) -> Any:
     """Return the compiled module of one function that is called `name`."""
     module = tvm.IRModule({name: function.with_attr("global_symbol", name)})
-    with _mapped(target, name):
+    # The pass forgets which buffers are to stay on the stack (host.lower.kernels.emit.registers).
+    context = tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True})
+    with _mapped(target, name), context:
         return tvm.compile(module, target=tvm.target.Target(target.tvm())).mod
 
 

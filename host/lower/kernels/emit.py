@@ -41,13 +41,26 @@ def vectors(count: int, widest: int, body: Callable[[Any, int], None]) -> None:
 
 def registers(count: int, dtype: str) -> Any:
     """Allocate what is meant to stay in registers."""
-    return T.sblock_alloc_buffer((count,), dtype, scope="local")
+    # Else the lowering asks the runtime for memory, by a call for every tile.
+    on_stack = {"disable_lower_builtin": True}
+    return T.alloc_buffer((count,), dtype, scope="local", annotations=on_stack)
+
+
+def hidden(number: int) -> Any:
+    """Return a number that LLVM must read from memory to know.
+
+    A loop of so many turns stays rolled; unrolled whole, it may need more registers than there are.
+    """
+    flags = {"disable_lower_builtin": True, "tirx.volatile": True}
+    memory = T.alloc_buffer((1,), "int32", scope="local", annotations=flags)
+    T.buffer_store(memory, tirx.const(number, "int32"), [0])
+    return T.bind(memory[0])
 
 
 def clear(buffer: Any, value: Any, lanes: int) -> None:
     """Set all vectors of a buffer to copies of a scalar."""
     for i in range(int(buffer.shape[0])):
-        T.buffer_store(buffer, tirx.Broadcast(value, lanes), [i])
+        T.buffer_store(buffer, spread(value, lanes), [i])
 
 
 def llvm(name: str, *args: Any, dtype: str) -> Any:
@@ -94,6 +107,21 @@ def across(acc: Any, rows: int, columns: int, target: Target) -> Any:
             total = llvm(f"vector.reduce.add.v{lanes}i32", acc[t + j], dtype="int32")
             T.buffer_store(sums, total, [t + j])
     return sums
+
+
+def vector(dtype: str, lanes: int) -> str:
+    """Return the type of a vector, or of its element where there is one."""
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def run(start: Any, lanes: int) -> Any:
+    """Return the indices of neighbours from `start` on."""
+    return start if lanes == 1 else tirx.Ramp(start, 1, lanes)
+
+
+def spread(value: Any, lanes: int) -> Any:
+    """Return a vector of copies of a scalar."""
+    return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
 
 def _addp(a: Any, b: Any) -> Any:
