@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tvm import te, tirx
+from tvm.script.ir_builder import tirx as T
 
-from host.lower.kernels import pointwise, schedule
+from host.lower.kernels import emit, pointwise, rows
 from host.lower.kernels.kernel import Cost, Kernel
 from host.lower.program import Shape
 from host.lower.targets import Target
@@ -15,6 +16,14 @@ from host.lower.targets import Target
 
 def _f(value: float) -> Any:
     return tirx.const(value, "float32")
+
+
+def _load(buffer: Any, lead: list[Any], start: Any, lanes: int) -> Any:
+    return buffer.vload([*lead, start], emit.vector("float32", lanes))
+
+
+def _store(buffer: Any, row: Any, start: Any, lanes: int, value: Any) -> None:
+    T.buffer_store(buffer, value, [row, emit.run(start, lanes)])
 
 
 @dataclass(frozen=True)
@@ -30,23 +39,43 @@ class Softmax(Kernel):
         return (self.rows, self.width)
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
-        x = te.placeholder(self.out_shape, "float32", "x")
-        k, j = (te.reduce_axis((0, self.width), name) for name in "kj")
-        top = te.compute((self.rows,), lambda r: te.max(x[r, k], axis=[k]), name="top")
-        power = te.compute(
-            self.out_shape, lambda r, c: pointwise.fast_exp(x[r, c] - top[r]), name="power"
-        )
-        total = te.compute((self.rows,), lambda r: te.sum(power[r, j], axis=[j]), name="total")
-        inverse = te.compute((self.rows,), lambda r: _f(1.0) / total[r], name="inverse")
-        out = te.compute(self.out_shape, lambda r, c: power[r, c] * inverse[r], name="out")
-        s = schedule.create([x, out])
-        for name in ("power", "out"):
-            schedule.rows(s, s.get_sblock(name), target.fp32_lanes)
-        return schedule.finish(s)
+        walk = rows.Walk(self.width, target.fp32_lanes)
+
+        def body(x: Any, out: Any) -> None:
+            rows.each(self.rows, self.width, lambda row: _softmax_row(walk, x, out, row))
+
+        parameters = [(name, self.out_shape, "float32") for name in ("x", "out")]
+        return emit.function(parameters, body)
 
     def cost(self) -> Cost:
         elements = self.rows * self.width
         return Cost(ops=elements * 18, bytes_read=4 * elements, bytes_written=4 * elements)
+
+
+def _softmax_row(walk: rows.Walk, x: Any, out: Any, row: Any) -> None:
+    """Emit three passes: the maximum; powers, kept in the destination; their share of the sum."""
+    top = rows.Fold(walk, rows.largest, te.min_value("float32"))
+    walk.all(lambda start, lanes, seen: top.add(_load(x, [row], start, lanes), lanes, 0))
+    most = top.result()
+    total = rows.Fold(walk, rows.total, _f(0.0))
+
+    def power(start: Any, lanes: int, seen: int) -> None:
+        below = _load(x, [row], start, lanes) - emit.spread(most, lanes)
+        value = T.bind(pointwise.exp_of_negative(below))
+        _store(out, row, start, lanes, value)
+        total.add(value, lanes, seen)
+
+    walk.all(power)
+    inverse = T.bind(_f(1.0) / total.result())
+    # Read before the main loop scales what the last vector shares with it.
+    kept: list[Any] = []
+    walk.rest(lambda start, lanes, seen: kept.append(T.bind(_load(out, [row], start, lanes))))
+
+    def scale(start: Any, lanes: int, seen: int) -> None:
+        value = kept.pop(0) if lanes == walk.lanes else _load(out, [row], start, lanes)
+        _store(out, row, start, lanes, value * emit.spread(inverse, lanes))
+
+    walk.all(scale)
 
 
 @dataclass(frozen=True)
@@ -63,30 +92,39 @@ class LayerNorm(Kernel):
         return (self.rows, self.width)
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
-        x = te.placeholder(self.out_shape, "float32", "x")
-        gain = te.placeholder((self.width,), "float32", "gain")
-        shift = te.placeholder((self.width,), "float32", "shift")
-        k, j = (te.reduce_axis((0, self.width), name) for name in "kj")
-        per_row, share = (self.rows,), _f(1.0 / self.width)
-        total = te.compute(per_row, lambda r: te.sum(x[r, k], axis=[k]), name="total")
-        mean = te.compute(per_row, lambda r: total[r] * share, name="mean")
-        centred = te.compute(self.out_shape, lambda r, c: x[r, c] - mean[r], name="centred")
-        squares = te.compute(
-            per_row, lambda r: te.sum(centred[r, j] * centred[r, j], axis=[j]), name="squares"
-        )
-        scale = te.compute(
-            per_row, lambda r: tirx.rsqrt(squares[r] * share + _f(self.eps)), name="scale"
-        )
+        def body(*buffers: Any) -> None:
+            rows.each(self.rows, self.width, lambda row: self._row(target, buffers, row))
 
-        out = te.compute(
-            self.out_shape,
-            lambda r, c: centred[r, c] * scale[r] * gain[c] + shift[c],
-            name="out",
-        )
-        s = schedule.create([x, gain, shift, out])
-        for name in ("centred", "out"):
-            schedule.rows(s, s.get_sblock(name), target.fp32_lanes)
-        return schedule.finish(s)
+        terms = [(name, (self.width,), "float32") for name in ("gain", "shift")]
+        x, out = ((name, self.out_shape, "float32") for name in ("x", "out"))
+        return emit.function([x, *terms, out], body)
+
+    def _row(self, target: Target, buffers: tuple[Any, ...], row: Any) -> None:
+        """Emit three passes: the mean; the mean square of what differs from it; the result."""
+        x, gain, shift, out = buffers
+        walk = rows.Walk(self.width, target.fp32_lanes)
+        share = _f(1.0 / self.width)
+        total = rows.Fold(walk, rows.total, _f(0.0))
+        walk.all(lambda start, lanes, seen: total.add(_load(x, [row], start, lanes), lanes, seen))
+        mean = T.bind(total.result() * share)
+        squares = rows.Fold(walk, rows.total, _f(0.0))
+
+        def centred(start: Any, lanes: int) -> Any:
+            return T.bind(_load(x, [row], start, lanes) - emit.spread(mean, lanes))
+
+        def square(start: Any, lanes: int, seen: int) -> None:
+            value = centred(start, lanes)
+            squares.add(value * value, lanes, seen)
+
+        walk.all(square)
+        scale = T.bind(_f(1.0) / tirx.sqrt(squares.result() * share + _f(self.eps)))
+
+        def result(start: Any, lanes: int, seen: int) -> None:
+            value = centred(start, lanes) * emit.spread(scale, lanes)
+            value = value * _load(gain, [], start, lanes) + _load(shift, [], start, lanes)
+            _store(out, row, start, lanes, value)
+
+        walk.all(result)
 
     def cost(self) -> Cost:
         elements = self.rows * self.width

@@ -9,6 +9,8 @@ from tvm import te, tirx
 
 from host.lower.program import Step
 
+# Adding it rounds a float32 to an integer, in its low bits.
+_ROUND = 1.5 * 2**23
 Read = Callable[[int], Any]
 
 
@@ -18,15 +20,25 @@ def _f(value: float) -> Any:
 
 def fast_exp(x: Any) -> Any:
     """exp by range reduction and a polynomial that vectorises (relative error below 3e-7)."""
-    x = te.max(te.min(x, _f(88.0)), _f(-87.0))
-    n = tirx.floor(x * _f(1.4426950408889634) + _f(0.5))
+    return exp_of_negative(te.min(x, _f(88.0)))
+
+
+def exp_of_negative(x: Any) -> Any:
+    """exp as `fast_exp`, for x below 88.
+
+    The integer n in the low bits of a rounded sum, added to an exponent, multiplies by 2^n.
+    """
+    x = te.max(x, _f(-87.0))
+    floats = str(x.ty)
+    integers = floats.replace("float", "int")
+    shifted = tirx.reinterpret(integers, x * _f(1.4426950408889634) + _f(_ROUND))
+    # Seen as a float again only here, or TVM would simplify the sum and difference away.
+    n = tirx.reinterpret(floats, shifted) - _f(_ROUND)
     r = x - n * _f(0.693359375) + n * _f(2.12194440e-4)
-    poly = _f(1.9875691500e-4)
-    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+    poly = _f(8.312527e-3)
+    for c in (4.1890115e-2, 1.6667114e-1, 4.9999231e-1, 1.0, 1.0):
         poly = poly * r + _f(c)
-    poly = poly * r * r + r + _f(1.0)
-    power = tirx.reinterpret("float32", (n.astype("int32") + 127) << 23)
-    return poly * power
+    return tirx.reinterpret(floats, tirx.reinterpret(integers, poly) + (shifted << 23))
 
 
 def fast_erf(x: Any) -> Any:
