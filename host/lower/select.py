@@ -14,20 +14,20 @@ from host.lower.kernels.bit_gemm import COLUMN_TILE, K_BYTES, ROW_TILE, BitGemm
 from host.lower.kernels.bit_pack import BitPack
 from host.lower.kernels.codes import Codes
 from host.lower.kernels.conv_fp32 import NHWC, ConvFp32, ConvShape, GroupedConvFp32
-from host.lower.kernels.dense_fp32 import DenseFp32, dense_shape
+from host.lower.kernels.dense_fp32 import DenseFp32, dense_shape, dense_tile
 from host.lower.kernels.elementwise import Concatenate, Copy, Elementwise
 from host.lower.kernels.int8_conv import Int8Conv, int8_tile
 from host.lower.kernels.integer_product import IntegerProduct, Output
 from host.lower.kernels.kernel import Accessor, Kernel
-from host.lower.kernels.matmul_fp32 import MatmulFp32
+from host.lower.kernels.matmul_fp32 import MatmulFp32, Strided
 from host.lower.kernels.normalise import LayerNorm, Softmax
 from host.lower.kernels.pool import Pool
 from host.lower.kernels.quantize import Quantize
-from host.lower.kernels.register_tile import register_tile
+from host.lower.kernels.register_tile import covering_tile, register_tile
 from host.lower.plan import Argument, Call, CodesOf, Plan, Weight
 from host.lower.program import PARAM, Node, Program, Shape, View
 from host.lower.targets import Target
-from host.lower.views import is_alias, natural_order, physical
+from host.lower.views import is_alias, natural_order, physical, strides
 from host.policy import LayerPolicy, Policy
 
 
@@ -165,7 +165,7 @@ def _linear(sel: _Selector, node: Node) -> None:
     tokens = shape.width
     x = sel.materialise(node.inputs[0], order)
     x = replace(x, shape=(1, 1, tokens, shape.in_channels))
-    tile = register_tile(tokens, shape.out_channels, sel.target)
+    tile = dense_tile(tokens, shape.out_channels, sel.target)
     kernel = DenseFp32(shape, tile.channels, tile.pixels, **sel.post(node), lead=node.shape[:-1])
     _float_layer(sel, node, kernel, x, order)
 
@@ -175,7 +175,11 @@ def _quantized(sel: _Selector, node: Node) -> bool:
 
 
 def _float_layer(
-    sel: _Selector, node: Node, kernel: ConvFp32, x: Argument, order: tuple[int, ...]
+    sel: _Selector,
+    node: Node,
+    kernel: ConvFp32 | DenseFp32,
+    x: Argument,
+    order: tuple[int, ...],
 ) -> None:
     c = kernel.conv
     stored = (kernel.blocks, *c.kernel, c.in_channels, kernel.tile)
@@ -322,23 +326,42 @@ def _token_mean(sel: _Selector, node: Node) -> None:
 
 
 def _matmul(sel: _Selector, node: Node) -> None:
-    a, b = (sel.operand(view) for view in node.inputs[:2])
-    inner, columns = node.inputs[0].shape[-1], node.shape[-1]
     if node.inputs[0].shape[:-2] != node.inputs[1].shape[:-2]:
         raise UnsupportedLayer("a matrix product of two activations with unlike batches")
-    tile = register_tile(node.shape[-2], columns, sel.target)
-    kernel = MatmulFp32(
-        node.shape,
-        inner,
-        a[0],
-        b[0],
-        node.attrs["transpose_b"],
-        tile.channels,
-        tile.pixels,
-        **sel.post(node),
-    )
+    inner, columns = node.inputs[0].shape[-1], node.shape[-1]
+    left, right = node.inputs[:2]
+    (a, x), (b, y) = _strided(sel, left), _strided(sel, right)
+    if node.attrs["transpose_b"]:
+        b = replace(b, strides=(*b.strides[:-2], b.strides[-1], b.strides[-2]))
+    tile = covering_tile(node.shape[-2], columns, sel.target)
+    order = _product_order(sel, node)
+    shape = (tile.channels, tile.pixels, order)
+    kernel = MatmulFp32(node.shape, inner, a, b, *shape, **sel.post(node))
+    sel.call(node, kernel, (x, y, *sel.operands(node)[1]), order=order)
+
+
+def _strided(sel: _Selector, view: View) -> tuple[Strided, Argument]:
+    """Return how a product reads a view, copied only where it is not regular."""
+    accessor, argument = sel.operand(view)
+    found = strides(accessor.steps, accessor.shape, accessor.order)
+    if found is None:
+        order = tuple(range(len(view.shape)))
+        argument = sel.materialise(view, order)
+        found = strides((), view.shape, order)
+    assert found is not None
+    elements = math.prod(argument.shape)
+    return Strided(elements, *found), replace(argument, shape=(elements,))
+
+
+def _product_order(sel: _Selector, node: Node) -> tuple[int, ...]:
+    """Return how a product is stored: heads side by side where its readers take them so."""
     order = tuple(range(len(node.shape)))
-    sel.call(node, kernel, (a[1], b[1], *sel.operands(node)[1]), order=order)
+    heads = (0, 2, 1, 3)
+    if len(order) != len(heads):
+        return order
+    views = [v for reader in sel.readers[node.name] for v in reader.inputs if v.tensor == node.name]
+    beside = all(is_alias(v, heads, tuple(range(len(v.shape)))) for v in views)
+    return heads if views and beside else order
 
 
 def _softmax(sel: _Selector, node: Node) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,26 @@ def is_alias(view: View, base_order: Sequence[int], order: Sequence[int]) -> boo
     for step in view.steps:
         seen = _FORWARD[step.op](seen, step)
     return bool((seen.transpose(order).ravel() == np.arange(count)).all())
+
+
+@lru_cache(maxsize=1024)
+def strides(
+    steps: tuple[ViewStep, ...], stored: Shape, order: tuple[int, ...]
+) -> tuple[int, tuple[int, ...]] | None:
+    """Return (offset, stride per axis) of a view into its stored tensor; None where it has none."""
+    if any(step.op == "pad" for step in steps):
+        return None
+    count = math.prod(stored)
+    seen = np.arange(count).reshape(stored).transpose(np.argsort(order))
+    for step in steps:
+        seen = _FORWARD[step.op](seen, step)
+    offset = int(seen.flat[0])
+    units = []
+    for axis, extent in enumerate(seen.shape):
+        units.append(int(seen.take(1, axis).flat[0]) - offset if extent > 1 else 0)
+    grid = np.indices(seen.shape, sparse=True)
+    regular = offset + sum(index * unit for index, unit in zip(grid, units, strict=True))
+    return (offset, tuple(units)) if np.array_equal(np.asarray(regular), seen) else None
 
 
 def _back_permute(step: ViewStep, before: Shape, index: Index, _: list[Any]) -> Index:
@@ -121,4 +142,5 @@ _FORWARD: dict[str, Callable[[np.ndarray, ViewStep], np.ndarray]] = {
     "slice": _forward_slice,
     "select": lambda seen, step: seen.take(step.params[1], axis=step.params[0]),
     "reshape": lambda seen, step: seen.reshape(step.shape),
+    "expand": lambda seen, step: np.broadcast_to(seen, step.shape),
 }

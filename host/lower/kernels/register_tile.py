@@ -35,6 +35,27 @@ def register_tile(pixels: int, channels: int, target: Target) -> RegisterTile:
     return max(_tiles(pixels, channels, target), key=lambda tile: _merit(tile, target))
 
 
+def covering_tile(pixels: int, channels: int, target: Target) -> RegisterTile:
+    """Return the tile that covers rows of `pixels` and this many channels in fewest cycles.
+
+    Neither needs to be whole tiles: pixels overlap at the end, channels are padded.
+    """
+    vectors = -(-channels // target.fp32_lanes)
+    tiles = [
+        tile
+        for width in range(1, min(vectors, WIDEST_VECTORS) + 1)
+        for row in range(1, pixels + 1)
+        if _registers(tile := RegisterTile(row, width * target.fp32_lanes), target)
+    ]
+
+    def cycles(tile: RegisterTile) -> tuple[float, int]:
+        times = -(-pixels // tile.pixels) * -(-channels // tile.channels)
+        loads = tile.pixels + _vectors(tile.channels, target)
+        return times * _cycles(tile, target), loads * times
+
+    return min(tiles, key=cycles)
+
+
 def _tiles(pixels: int, channels: int, target: Target) -> Iterator[RegisterTile]:
     narrow = min(target.tile_channels, 1 << (channels - 1).bit_length())
     widths = [narrow]
@@ -60,6 +81,12 @@ def _registers(tile: RegisterTile, target: Target) -> bool:
 def _merit(tile: RegisterTile, target: Target) -> tuple[float, int]:
     """Return products per cycle, then how few loads a step takes."""
     vectors = _vectors(tile.channels, target)
+    return tile.pixels * vectors / _cycles(tile, target), -(tile.pixels + vectors)
+
+
+def _cycles(tile: RegisterTile, target: Target) -> float:
+    """Return the cycles of a step."""
+    vectors = _vectors(tile.channels, target)
     products, loads = tile.pixels * vectors, tile.pixels + vectors
     issue = max(products, loads) / target.fma_per_cycle
-    return products / (max(issue, target.fma_latency) + LOOP_CYCLES), -loads
+    return max(issue, target.fma_latency) + LOOP_CYCLES

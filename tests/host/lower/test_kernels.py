@@ -10,10 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from host.lower.kernels.conv_fp32 import NHWC, ConvFp32, ConvShape, GroupedConvFp32
-from host.lower.kernels.dense_fp32 import DenseFp32, dense_shape
 from host.lower.kernels.elementwise import Concatenate, Elementwise
 from host.lower.kernels.kernel import Accessor, symbol
-from host.lower.kernels.matmul_fp32 import MatmulFp32
 from host.lower.kernels.normalise import LayerNorm, Softmax
 from host.lower.kernels.pool import Pool
 from host.lower.kernels.register_tile import register_tile
@@ -84,46 +82,6 @@ def test_grouped_and_depthwise_convolution(
     got = run_kernel(kernel, x, w.transpose(2, 3, 1, 0), bias)
     expected = np.clip(reference_conv(x, w, shape) + bias, 0, 6)
     np.testing.assert_allclose(got, expected, **CLOSE)
-
-
-@pytest.mark.parametrize(("tokens", "inputs", "outputs"), [(1, 64, 10), (17, 33, 40)])
-def test_dense_with_a_residual(
-    run_kernel: RunKernel, tokens: int, inputs: int, outputs: int
-) -> None:
-    x, w = normal(tokens, inputs), normal(outputs, inputs, seed=1)
-    bias, residual = normal(outputs, seed=2), normal(1, tokens, outputs, seed=3)
-    kernel = DenseFp32(
-        dense_shape(tokens, inputs, outputs),
-        16,
-        1,
-        (Accessor((1, tokens, outputs), (0, 1, 2)),),
-        (("add", 0),),
-        (1, tokens),
-    )
-    full = np.zeros((kernel.blocks * 16, inputs), np.float32)
-    full[:outputs] = w
-    packed = full.reshape(kernel.blocks, 16, 1, 1, inputs).transpose(0, 2, 3, 4, 1)
-    got = run_kernel(kernel, x.reshape(1, 1, tokens, inputs), packed, bias, residual)
-    np.testing.assert_allclose(got[0, 0], x @ w.T + bias + residual[0], **CLOSE)
-
-
-@pytest.mark.parametrize("transpose_b", [True, False])
-def test_batched_product_of_two_activations(run_kernel: RunKernel, transpose_b: bool) -> None:
-    a, b = normal(1, 3, 5, 12), normal(*((1, 3, 17, 12) if transpose_b else (1, 3, 12, 17)))
-    order = (0, 1, 2, 3)
-    kernel = MatmulFp32(
-        (1, 3, 5, 17),
-        12,
-        Accessor(a.shape, order),
-        Accessor(b.shape, order),
-        transpose_b,
-        8,
-        5,
-        (),
-        (("mul_scalar", 0.5),),
-    )
-    expected = 0.5 * a @ (b.swapaxes(2, 3) if transpose_b else b)
-    np.testing.assert_allclose(run_kernel(kernel, a, b), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("reduce", ["max", "mean"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.lower.kernels.register_tile import RegisterTile, register_tile
+from host.lower.kernels.register_tile import RegisterTile, covering_tile, register_tile
 from host.lower.targets import TARGETS
 
 
@@ -34,3 +34,16 @@ def test_a_tile_divides_its_row_and_pads_no_more_than_the_narrowest(
 )
 def test_tiles_on_the_cortex_a72(pixels: int, channels: int, expected: RegisterTile) -> None:
     assert register_tile(pixels, channels, TARGETS["cortex-a72"]()) == expected
+
+
+@given(st.integers(1, 256), st.integers(1, 2048), st.sampled_from(sorted(TARGETS)))
+def test_a_covering_tile_fits_the_registers_and_wastes_less_than_a_tile(
+    pixels: int, channels: int, name: str
+) -> None:
+    target = TARGETS[name]()
+    tile = covering_tile(pixels, channels, target)
+    vectors = tile.channels // target.fp32_lanes
+    assert tile.channels % target.fp32_lanes == 0
+    assert tile.pixels <= pixels
+    assert (vectors - 1) * target.fp32_lanes < channels
+    assert tile.pixels * vectors + vectors < target.vector_registers

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host.lower.program import View
-from host.lower.views import is_alias, natural_order, physical, source_index
+from host.lower.views import is_alias, natural_order, physical, source_index, strides
 
 
 @st.composite
@@ -95,3 +95,31 @@ def test_flattening_pixels_into_tokens_is_an_alias_of_a_stored_picture() -> None
 
 def test_physical_shape_follows_the_order() -> None:
     assert physical((1, 3, 5, 7), (0, 2, 3, 1)) == (1, 5, 7, 3)
+
+
+@given(chains())
+def test_strides_reach_every_element_of_a_regular_view(chain: tuple[View, np.ndarray]) -> None:
+    view, values = chain
+    order = tuple(reversed(range(len(view.base_shape))))
+    found = strides(view.steps, physical(view.base_shape, order), order)
+    padded = any(step.op == "pad" for step in view.steps)
+    if not view.steps:
+        assert found is not None
+    if found is None:
+        return
+    assert not padded
+    offset, units = found
+    base = np.arange(1, math.prod(view.base_shape) + 1).reshape(view.base_shape)
+    stored = base.transpose(order).ravel()
+    for index in itertools.product(*map(range, values.shape)):
+        assert stored[offset + int(np.dot(index, units))] == values[index]
+
+
+def test_heads_of_stacked_queries_are_regular_and_padding_is_not() -> None:
+    view = View("qkv", (1, 5, 24)).then("reshape", (), (1, 5, 3, 2, 4))
+    view = view.then("permute", (2, 0, 3, 1, 4), (3, 1, 2, 5, 4)).then(
+        "select", (0, 1), (1, 2, 5, 4)
+    )
+    assert strides(view.steps, (1, 5, 24), (0, 1, 2)) == (8, (0, 4, 24, 1))
+    wide = view.then("pad", (0, 0, 1, 0), (1, 2, 7, 4))
+    assert strides(wide.steps, (1, 5, 24), (0, 1, 2)) is None
