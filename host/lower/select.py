@@ -24,6 +24,7 @@ from host.lower.kernels.normalise import LayerNorm, Softmax
 from host.lower.kernels.pool import Pool
 from host.lower.kernels.quantize import Quantize
 from host.lower.kernels.register_tile import covering_tile, register_tile
+from host.lower.kernels.winograd import WinogradFp32, squares_of, winograd_outputs
 from host.lower.plan import Argument, Call, CodesOf, Plan, Weight
 from host.lower.program import PARAM, Node, Program, Shape, View
 from host.lower.targets import Target
@@ -152,6 +153,9 @@ def _conv(sel: _Selector, node: Node) -> None:
     if shape.groups > 1:
         _grouped_conv(sel, node, shape, x)
         return
+    if outputs := winograd_outputs(shape, sel.target):
+        _winograd(sel, node, shape, x, outputs)
+        return
     tile = register_tile(shape.out_width, shape.out_channels, sel.target)
     kernel = ConvFp32(shape, tile.channels, tile.pixels, **sel.post(node))
     _float_layer(sel, node, kernel, x, NHWC)
@@ -187,6 +191,23 @@ def _float_layer(
     w = sel.weight("conv_weight", node.layer, stored, "float32", **params)
     bias = sel.weight("conv_bias", node.layer, (c.out_channels,), "float32", norm=node.norm)
     sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=order)
+
+
+def _winograd(sel: _Selector, node: Node, shape: ConvShape, x: Argument, outputs: int) -> None:
+    squares = squares_of(shape, outputs)
+    tile = covering_tile(squares, shape.out_channels, sel.target)
+    kernel = WinogradFp32(shape, outputs, tile.channels, tile.pixels, **sel.post(node))
+    stored = (kernel.blocks, kernel.points, shape.in_channels, kernel.tile)
+    params = {
+        "norm": node.norm,
+        "n": shape.out_channels,
+        "channels": shape.in_channels,
+        "side": kernel.side,
+        "n_tile": kernel.tile,
+    }
+    w = sel.weight("winograd_weight", node.layer, stored, "float32", **params)
+    bias = sel.weight("conv_bias", node.layer, (shape.out_channels,), "float32", norm=node.norm)
+    sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=NHWC)
 
 
 def _grouped_conv(sel: _Selector, node: Node, shape: ConvShape, x: Argument) -> None:

@@ -46,9 +46,14 @@ Right = Callable[[Any, int], Any]
 
 
 def multiply(block: Block, depth: int, left: Left, right: Right) -> Any:
+    """Emit `accumulate`; return a buffer [rows * columns] of the sums, as loops index them."""
+    return _stored(accumulate(block, depth, left, right), block)
+
+
+def accumulate(block: Block, depth: int, left: Left, right: Right) -> Any:
     """Emit sums over k of left(row, k), a scalar, times right(k, vector).
 
-    Return the buffer [rows * columns] that they end in.
+    Return the registers [rows * vectors] that they end in.
     """
     acc = _sums(block.rows * block.vectors, block)
     with T.serial(0, emit.hidden(depth)) as k:
@@ -58,7 +63,7 @@ def multiply(block: Block, depth: int, left: Left, right: Right) -> Any:
             for v, vector in enumerate(loaded):
                 t = i * block.vectors + v
                 T.buffer_store(acc, acc[t] + value * vector, [t])
-    return _stored(acc, block)
+    return acc
 
 
 def multiply_row(block: Block, depth: int, x: Any, right: Right, target: Target) -> Any:
