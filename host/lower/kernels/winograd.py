@@ -1,6 +1,5 @@
 """float32 3x3 convolution by Winograd's minimal filtering F(m x m, 3 x 3): fewer products.
 
-
 A square of t = m + 2 inputs gives m x m outputs by t * t products instead of 9 * m * m (Lavin and
 Gray, arXiv 1509.09308):
 
@@ -25,8 +24,9 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit, pointwise, product_fp32, schedule
-from host.lower.kernels.conv_fp32 import NHWC, ConvShape
-from host.lower.kernels.kernel import Accessor, Cost, Kernel, logical
+from host.lower.kernels.conv_fp32 import ConvShape
+from host.lower.kernels.epilogue import Epilogue
+from host.lower.kernels.kernel import Accessor, Cost, Kernel
 from host.lower.kernels.product_fp32 import Block
 from host.lower.kernels.register_tile import RegisterTile
 from host.lower.program import Shape, Step
@@ -66,6 +66,11 @@ class WinogradFp32(Kernel):
     @property
     def out_shape(self) -> Shape:
         return self.conv.out_shape
+
+    @property
+    def epilogue(self) -> Epilogue:
+        """What is done with the sums."""
+        return Epilogue(self.operands, self.post)
 
     @property
     def side(self) -> int:
@@ -119,12 +124,11 @@ class WinogradFp32(Kernel):
                 tail = c.out_channels % self.tile
                 product_fp32.whole_or_rest(number, self.blocks, tail, write)
 
-        shapes: dict[str, Shape] = {"x": (1, c.height, c.width, c.in_channels)}
-        shapes["w"] = (self.blocks, self.points, c.in_channels, self.tile)
-        shapes["bias"] = (c.out_channels,)
-        shapes |= {f"r{i}": a.shape for i, a in enumerate(self.operands)}
-        shapes["out"] = self.out_shape
-        return emit.function([(name, shape, "float32") for name, shape in shapes.items()], body)
+        shapes = [
+            ("x", (1, c.height, c.width, c.in_channels), "float32"),
+            ("w", (self.blocks, self.points, c.in_channels, self.tile), "float32"),
+        ]
+        return emit.function([*shapes, *self.epilogue.parameters(self.out_shape)], body)
 
     def _transform_inputs(self, x: Any, v: Any, square: Any, target: Target) -> None:
         """Emit V of one square; one that reaches over the border is copied out first."""
@@ -168,10 +172,11 @@ class WinogradFp32(Kernel):
         def point(i: int, j: int) -> list[Any]:
             return [i * side + j, square, channel]
 
-        for j in range(side):
+        # Rolled: unrolled, all points would have to be in registers at once.
+        with T.serial(0, emit.hidden(side)) as j:
             for i, value in enumerate(_combine(matrix, [read(i, j) for i in range(side)])):
                 _store(v, point(i, j), value, lanes)
-        for i in range(side):
+        with T.serial(0, emit.hidden(side)) as i:
             row = [_load(v, point(i, j), lanes) for j in range(side)]
             for j, value in enumerate(_combine(matrix, row)):
                 _store(v, point(i, j), value, lanes)
@@ -215,11 +220,11 @@ class WinogradFp32(Kernel):
         matrix, side = output_matrix(self.outputs), self.side
         top = T.bind((first + square) // self.across * self.outputs)
         left = T.bind((first + square) % self.across * self.outputs)
-        with T.serial(0, side) as j:
+        with T.serial(0, emit.hidden(side)) as j:
             column = [_load(m, [i * side + j, square, start], lanes) for i in range(side)]
             for i, value in enumerate(_fold(matrix, column)):
                 _store(m, [i * side + j, square, start], value, lanes)
-        with T.serial(0, self.outputs) as i, T.sblock("row"):
+        with T.serial(0, emit.hidden(self.outputs)) as i, T.sblock("row"):
             _opaque()
             row = [_load(m, [i * side + j, square, start], lanes) for j in range(side)]
             values = emit.registers(self.outputs * lanes, "float32")
@@ -228,7 +233,8 @@ class WinogradFp32(Kernel):
             channel = number * self.tile + start
             for j in range(self.outputs):
                 with self._exists(top + i, left + j):
-                    self._element(values, j * lanes, buffers, (top + i, left + j, channel), lanes)
+                    place = (top + i, left + j, channel)
+                    self.epilogue.store(values, j * lanes, buffers, place, lanes)
 
     def _exists(self, row: Any, column: Any) -> Any:
         """Return a context in which an output is emitted: where squares may stick out, a branch."""
@@ -240,25 +246,9 @@ class WinogradFp32(Kernel):
             conditions.append(column < c.out_width)
         return _If(conditions)
 
-    def _element(
-        self, values: Any, start: int, buffers: tuple[Any, ...], at: tuple[Any, Any, Any], n: int
-    ) -> None:
-        bias, *operands, out = buffers
-        row, column, channel = at
-        with T.vectorized(0, n) as lane:
-            stored = (0, row, column, channel + lane)
-            index = logical(stored, NHWC)
-            value = pointwise.apply(
-                values[start + lane] + bias[channel + lane],
-                self.post,
-                lambda k: self.operands[k].read(operands[k], index),
-            )
-            T.buffer_store(out, value, list(stored))
-
     def cost(self) -> Cost:
         c = self.conv
         width = self.blocks * self.tile
-        extra = sum(a.elements for a in self.operands)
         outputs = c.out_height * c.out_width * c.out_channels
         transforms = TRANSFORM_OPS * self.points * self.count * (c.in_channels + c.out_channels)
         between = self.points * self.count * (c.in_channels + width)
@@ -266,7 +256,7 @@ class WinogradFp32(Kernel):
         return Cost(
             macs=self.points * self.count * c.in_channels * width,
             ops=transforms + outputs * pointwise.ops(self.post),
-            bytes_read=4 * (c.height * c.width * c.in_channels + between + extra),
+            bytes_read=4 * (c.height * c.width * c.in_channels + between + self.epilogue.elements),
             bytes_written=4 * (outputs + between),
             weight_bytes=4 * (weights + c.out_channels),
         )
