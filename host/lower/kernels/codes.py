@@ -9,7 +9,9 @@ from typing import Any
 from tvm import te, tirx
 from tvm.script.ir_builder import tirx as T
 
+from host.lower.kernels import emit
 from host.lower.program import Shape
+from host.lower.targets import Target
 from host.policy import INT8_BITS
 
 INT8_OFFSET = 128
@@ -74,12 +76,31 @@ class Codes:
         rows, columns = self.padding
         return (row + rows) * self.row + (column + columns) * self.pixel + channel
 
-    def code(self, value: Any, quantizer: Any) -> Any:
-        """Return a float as an int32 code, as stored: clamp(round(x * inverse) + zero, 0, top)."""
+    def store(
+        self, out: Any, at: Any, values: Any, quantizer: Any, target: Target, instead: Any = None
+    ) -> None:
+        """Emit the codes of a buffer of floats [count] to index `at` on.
+
+        `instead(i, lanes)` is None, or gives (condition, int32 vector) to store where it holds.
+        """
+
+        def value(start: int, lanes: int) -> Any:
+            dtype = emit.vector("float32", lanes)
+            code = self._code(values.vload([start], dtype), quantizer, lanes)
+            return tirx.Select(*instead(start, lanes), code) if instead else code
+
+        emit.store_bytes(out, at, int(values.shape[0]), value, target)
+
+    def _code(self, value: Any, quantizer: Any, lanes: int) -> Any:
+        """Return floats as int32 codes, as stored: clamp(round(x * inverse) + zero, 0, top).
+
+        On explicit vectors: rounding keeps a vectorised loop from being one.
+        """
         scaled = tirx.nearbyint(value * quantizer[0]) + quantizer[1]
         top = tirx.const(float(2**self.bits - 1), "float32")
         clamped = te.max(te.min(scaled, top), tirx.const(0.0, "float32"))
-        return (clamped - tirx.const(float(self.offset), "float32")).astype("int32")
+        shifted = clamped - tirx.const(float(self.offset), "float32")
+        return shifted.astype(emit.vector("int32", lanes))
 
     def fill(self, out: Any, quantizer: Any) -> None:
         """Emit all stores but those of the picture: border, slack and padded channels."""

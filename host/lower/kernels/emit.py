@@ -14,6 +14,7 @@ from host.lower.targets import Target
 
 Parameter = tuple[str, Shape, str]
 Vectors = Callable[[int], Any]
+AVX512_LANES = 16
 
 
 def function(parameters: Sequence[Parameter], body: Callable[..., None]) -> tirx.PrimFunc:
@@ -109,6 +110,24 @@ def across(acc: Any, rows: int, columns: int, target: Target) -> Any:
     return sums
 
 
+def store_bytes(
+    out: Any, at: Any, count: int, value: Callable[[int, int], Any], target: Target
+) -> None:
+    """Store `count` bytes from index `at` on; `value(i, lanes)` is an int32 vector from i on.
+
+    AVX-512's store that narrows as it writes is microcode on some processors, and LLVM takes it
+    wherever it can: there vectors are packed in registers instead.
+    """
+    lanes = AVX512_LANES
+    if target.fp32_lanes != lanes or count % lanes:
+        T.buffer_store(out, value(0, count).astype(vector(out.dtype, count)), [run(at, count)])
+        return
+    together = next(n for n in (4, 2, 1) if count // lanes % n == 0)
+    for start in range(0, count, together * lanes):
+        vectors = [value(start + i * lanes, lanes) for i in range(together)]
+        T.buffer_store(out, _packed(vectors, out.dtype), [run(at + start, together * lanes)])
+
+
 def vector(dtype: str, lanes: int) -> str:
     """Return the type of a vector, or of its element where there is one."""
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
@@ -122,6 +141,22 @@ def run(start: Any, lanes: int) -> Any:
 def spread(value: Any, lanes: int) -> Any:
     """Return a vector of copies of a scalar."""
     return value if lanes == 1 else tirx.Broadcast(value, lanes)
+
+
+def _packed(vectors: list[Any], dtype: str) -> Any:
+    """Return 1, 2 or 4 vectors of sixteen int32 as one vector of bytes."""
+    a, b, c, d = (vectors * 4)[:4]
+    words = [llvm("x86.avx512.packssdw.512", x, y, dtype="int16x32") for x, y in ((a, b), (c, d))]
+    quads = llvm("x86.avx512.packuswb.512", *words, dtype="int8x64")
+    order = [tirx.const(4 * (i % 4) + i // 4, "int32") for i in range(AVX512_LANES)]
+    places = tirx.Shuffle(order, list(range(AVX512_LANES)))
+    quads = tirx.reinterpret(f"int32x{AVX512_LANES}", quads)
+    ordered = llvm("x86.avx512.permvar.si.512", quads, places, dtype=f"int32x{AVX512_LANES}")
+    packed = tirx.reinterpret(f"{dtype}x{4 * AVX512_LANES}", ordered)
+    for share in (2, 1):
+        if len(vectors) <= share:
+            packed = tirx.vectorlow(f"{dtype}x{share * AVX512_LANES}", packed)
+    return packed
 
 
 def _addp(a: Any, b: Any) -> Any:

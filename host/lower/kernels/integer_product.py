@@ -90,8 +90,9 @@ class Output:
 class Writer:
     """Emits the stores of one function's sums."""
 
-    def __init__(self, output: Output, buffers: tuple[Any, ...]) -> None:
+    def __init__(self, output: Output, buffers: tuple[Any, ...], target: Target) -> None:
         self._output = output
+        self._target = target
         self._correction, self._scale, self._bias, *rest = buffers
         self._quantizer = rest.pop(0) if output.codes else None
         *self._operands, self._reveal, self._out = rest
@@ -103,27 +104,39 @@ class Writer:
 
     def write(self, sums: Any, first: int, row: Any, channel: Any, lanes: int) -> None:
         """Store `sums[first:first + lanes]`, neighbouring channels of one row."""
-        output = self._output
+        output, codes = self._output, self._output.codes
+        values = emit.registers(lanes, "float32")
         with T.vectorized(0, lanes) as lane:
             o = channel + lane
-            integer = sums[first + lane] + self._correction[o]
-            stored = (*self._leading(row), o)
-            index = logical(stored, output.order)
+            index = logical((*self._leading(row), o), output.order)
             value = pointwise.apply(
-                integer.astype("float32") * self._scale[o] + self._bias[o],
+                (sums[first + lane] + self._correction[o]).astype("float32") * self._scale[o]
+                + self._bias[o],
                 output.post,
                 lambda k: output.operands[k].read(self._operands[k], index),
             )
-            revealing = self._reveal[0] != 0
-            if output.codes is None:
-                bits = tirx.reinterpret("float32", integer)
-                T.buffer_store(self._out, tirx.Select(revealing, bits, value), list(stored))
-                return
-            code = output.codes.code(value, self._quantizer)
-            byte = integer >> ((self._reveal[0] - 1) * 8 & 31)
-            made = tirx.Select(revealing, byte, code).astype(output.codes.dtype)
-            at = output.codes.at(*self._pixel(row), o)
-            T.buffer_store(self._out, made, [at])
+            T.buffer_store(values, value, [lane])
+
+        def integers(start: int, count: int) -> Any:
+            dtype = emit.vector("int32", count)
+            return sums.vload([first + start], dtype) + self._correction.vload(
+                [channel + start], dtype
+            )
+
+        revealing = self._reveal[0] != 0
+        if codes is None:
+            bits = tirx.reinterpret(emit.vector("float32", lanes), integers(0, lanes))
+            made = values.vload([0], emit.vector("float32", lanes))
+            place = [*self._leading(row), emit.run(channel, lanes)]
+            T.buffer_store(self._out, tirx.Select(revealing, bits, made), place)
+            return
+
+        def byte(start: int, count: int) -> Any:
+            shift = (self._reveal[0] - 1) * 8 & 31
+            return revealing, integers(start, count) >> shift & 255
+
+        at = codes.at(*self._pixel(row), channel)
+        codes.store(self._out, at, values, self._quantizer, self._target, byte)
 
     def _leading(self, row: Any) -> list[Any]:
         """Return a row as an index of all stored axes but the last."""
@@ -197,7 +210,7 @@ class IntegerProduct(Kernel):
         lines = self.output.rows // self.line
 
         def body(a: Any, w: Any, *rest: Any) -> None:
-            writer = Writer(self.output, rest)
+            writer = Writer(self.output, rest, target)
             writer.begin()
             operands = self.prepare(a, w, target)
             with T.parallel(0, self.blocks * lines) as job, T.serial(0, self.groups) as group:

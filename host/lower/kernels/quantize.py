@@ -40,10 +40,10 @@ class Quantize(Kernel):
             with T.parallel(0, c.height) as line, T.serial(0, runs) as run:
 
                 def quantize(start: Any, lanes: int) -> None:
+                    values = emit.registers(lanes, "float32")
                     with T.vectorized(0, lanes) as lane:
-                        code = c.code(x[0, line, run, start + lane], quantizer)
-                        at = c.at(line, run) + start + lane
-                        T.buffer_store(out, code.astype(c.dtype), [at])
+                        T.buffer_store(values, x[0, line, run, start + lane], [lane])
+                    c.store(out, c.at(line, run) + start, values, quantizer, target)
 
                 emit.vectors(length, 4 * target.fp32_lanes, quantize)
 
