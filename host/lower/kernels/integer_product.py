@@ -190,6 +190,10 @@ class IntegerProduct(Kernel):
     def operand_parameters(self) -> list[emit.Parameter]:
         """Codes and weights."""
 
+    def prepare(self, a: Any, w: Any, target: Target) -> tuple[Any, Any]:
+        """Emit what comes before all tiles; return the operands as `sums` takes them."""
+        return a, w
+
     @abstractmethod
     def sums(self, a: Any, w: Any, at: tuple[Any, Any, Any], target: Target) -> Any:
         """Emit the products of one tile; `at` is its block of channels, its line, its first row.
@@ -208,13 +212,14 @@ class IntegerProduct(Kernel):
         def body(a: Any, w: Any, *rest: Any) -> None:
             writer = Writer(self.output, rest, target)
             writer.begin()
+            operands = self.prepare(a, w, target)
             with T.parallel(0, self.blocks * lines) as job, T.serial(0, self.groups) as group:
                 block, line = job // lines, job % lines
                 first = T.bind(tirx.min(group * self.pixels, self.line - self.pixels))
                 with T.sblock("tile"):
                     T.reads()
                     T.writes()
-                    self._tile(writer, (a, w), (block, line, first), target)
+                    self._tile(writer, operands, (block, line, first), target)
 
         return emit.function([*self.operand_parameters, *self.output.parameters()], body)
 

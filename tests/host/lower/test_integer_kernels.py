@@ -37,12 +37,16 @@ ZERO, NEXT = 3, np.array([0.7, 2.0], np.float32)
 
 @dataclass(frozen=True)
 class Case:
-    """One integer layer: bits are (8, 8) for int8; `chained` where it writes codes."""
+    """One integer layer: bits are (8, 8) for int8; `chained` where it writes codes.
+
+    `extreme` where all codes are the largest, and so are most weights.
+    """
 
     shape: ConvShape
     bits: tuple[int, int]
     chained: bool
     residual: bool = False
+    extreme: bool = False
 
 
 def codes_of(shape: ConvShape, bits: int, target: Target) -> Codes:
@@ -138,6 +142,8 @@ def check_layer(run_kernel: RunKernel, case: Case, target: Target) -> None:
     top = max(2 ** (weight_bits - 1) - 1, 1)
     w = r.integers(-top, top + 1, (c.out_channels, c.in_channels, *c.kernel))
     w[0], codes[0] = -top, 0  # the extremes meet
+    if case.extreme:
+        w[1:], codes[:] = top, 2**act_bits - 1
     if weight_bits == 1:
         w = np.where(w >= 0, 1, -1)
     flat = stored(layout, codes)
@@ -201,6 +207,14 @@ def test_every_target_adds_a_residual_and_writes_codes_for_the_next_layer(
     shape = ConvShape(9, 7, 19, 37, (3, 3), (2, 1), (1, 1))
     case = Case(shape, bits, chained, residual=not chained)
     check_layer(run_kernel, case, TARGETS[name]())
+
+
+@pytest.mark.parametrize(("name", "bits"), list(product(HERE, BITS)), ids=str)
+def test_the_largest_sums_overflow_nowhere(
+    run_kernel: RunKernel, name: str, bits: tuple[int, int]
+) -> None:
+    shape = ConvShape(2, 3, 1500, 5, (1, 1), (1, 1), (0, 0))
+    check_layer(run_kernel, Case(shape, bits, chained=False, extreme=True), TARGETS[name]())
 
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
