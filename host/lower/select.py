@@ -26,7 +26,7 @@ from host.lower.kernels.matmul_fp32 import MatmulFp32, Strided
 from host.lower.kernels.normalise import LayerNorm, Softmax
 from host.lower.kernels.pool import Pool
 from host.lower.kernels.quantize import Quantize
-from host.lower.kernels.register_tile import covering_tile, picture_tile
+from host.lower.kernels.register_tile import covering_tile
 from host.lower.kernels.winograd import WinogradFp32, squares_of, winograd_outputs
 from host.lower.plan import Argument, Call, CodesOf, Plan, Weight
 from host.lower.program import PARAM, Node, Program, Shape, View
@@ -159,8 +159,7 @@ def _conv(sel: _Selector, node: Node) -> None:
     if outputs := winograd_outputs(shape, sel.target):
         _winograd(sel, node, shape, x, outputs)
         return
-    tile = picture_tile(shape.out_height, shape.out_width, shape.out_channels, sel.target)
-    kernel = ConvFp32.tiled(shape, tile, **sel.post(node))
+    kernel = ConvFp32.tiled(shape, sel.target, **sel.post(node))
     _float_layer(sel, node, kernel, x, NHWC)
 
 

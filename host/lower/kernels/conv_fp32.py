@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from tvm import tirx
@@ -13,7 +13,7 @@ from host.lower.kernels import emit, pointwise, product_fp32, schedule
 from host.lower.kernels.epilogue import Epilogue
 from host.lower.kernels.kernel import Accessor, Cost, Kernel
 from host.lower.kernels.product_fp32 import Block
-from host.lower.kernels.register_tile import PictureTile, RegisterTile
+from host.lower.kernels.register_tile import RegisterTile, picture_tile
 from host.lower.program import Shape, Step
 from host.lower.targets import Target
 
@@ -44,6 +44,13 @@ class ConvShape:
         return self.kernel[0] * self.kernel[1]
 
     @property
+    def walked(self) -> ConvShape:
+        """The same convolution with its pixels in one line, where each is by itself."""
+        if (self.kernel, self.stride, self.padding) != ((1, 1), (1, 1), (0, 0)):
+            return self
+        return replace(self, height=1, width=self.height * self.width)
+
+    @property
     def out_shape(self) -> Shape:
         return (1, self.out_height, self.out_width, self.out_channels)
 
@@ -65,8 +72,10 @@ class ConvFp32(Kernel):
     post: tuple[Step, ...] = ()
 
     @staticmethod
-    def tiled(conv: ConvShape, tile: PictureTile, **fields: Any) -> ConvFp32:
-        """Return the kernel with a register tile."""
+    def tiled(conv: ConvShape, target: Target, **fields: Any) -> ConvFp32:
+        """Return the kernel with the register tile that suits it."""
+        walked = conv.walked
+        tile = picture_tile(walked.out_height, walked.out_width, conv.out_channels, target)
         return ConvFp32(conv, tile.channels, tile.columns, tile.lines, **fields)
 
     @property
@@ -91,11 +100,11 @@ class ConvFp32(Kernel):
     @property
     def padded(self) -> tuple[int, int]:
         """Height and width of the picture with its border."""
-        c = self.conv
+        c = self.conv.walked
         return c.height + 2 * c.padding[0], c.width + 2 * c.padding[1]
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
-        c = self.conv
+        c = self.conv.walked
         block = Block.of(RegisterTile(self.lines * self.pixels, self.tile), target)
         rows = math.ceil(c.out_height / self.lines)
         loop = T.parallel if self.cost().macs >= schedule.MIN_PARALLEL_ELEMENTS else T.serial
@@ -116,14 +125,14 @@ class ConvFp32(Kernel):
                     self._tile(block, (x, w, *rest), (number, line, column))
 
         shapes = [
-            ("x", (1, c.height, c.width, c.in_channels), "float32"),
+            ("x", (1, self.conv.height, self.conv.width, c.in_channels), "float32"),
             ("w", (self.blocks, *c.kernel, c.in_channels, self.tile), "float32"),
         ]
         return emit.function([*shapes, *self.epilogue.parameters(self.out_shape)], body)
 
     def _flat(self, x: Any, loop: Any, target: Target) -> Any:
         """Return the picture as one run, copied between zeros where padding asks for them."""
-        c = self.conv
+        c = self.conv.walked
         height, width = self.padded
         size = height * width * c.in_channels
         if c.padding == (0, 0):
@@ -155,7 +164,7 @@ class ConvFp32(Kernel):
         return flat
 
     def _tile(self, block: Block, buffers: tuple[Any, ...], at: tuple[Any, Any, Any]) -> None:
-        c = self.conv
+        c = self.conv.walked
         (x, w, *rest), (number, line, column) = buffers, at
         pixel = self.padded[1] * c.in_channels
         first = T.bind(line * c.stride[0] * pixel + column * (c.stride[1] * c.in_channels))
@@ -177,10 +186,17 @@ class ConvFp32(Kernel):
             channels = c.out_channels % self.tile if last else self.tile
             with T.serial(0, self.lines) as i, T.serial(0, self.pixels) as j:
                 start = (i * self.pixels + j) * block.columns
-                place = (line + i, column + j, number * self.tile)
-                self.epilogue.store(sums, start, tuple(rest), place, channels)
+                place = self._place(line + i, column + j)
+                at = (*place, number * self.tile)
+                self.epilogue.store(sums, start, tuple(rest), at, channels)
 
         product_fp32.whole_or_rest(number, self.blocks, c.out_channels % self.tile, write)
+
+    def _place(self, line: Any, column: Any) -> tuple[Any, Any]:
+        """Return a pixel as the picture counts it."""
+        if self.conv.walked == self.conv:
+            return line, column
+        return column // self.conv.width, column % self.conv.width
 
     def cost(self) -> Cost:
         c = self.conv

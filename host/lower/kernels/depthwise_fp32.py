@@ -20,7 +20,7 @@ from host.lower.kernels.kernel import Accessor, Cost, Kernel
 from host.lower.program import Shape, Step
 from host.lower.targets import Target
 
-# Sums that stay in registers beside their inputs and weights, by width of the register file.
+# Sums that stay in registers beside their inputs and weights.
 PIXELS = 8
 
 
@@ -106,7 +106,7 @@ class DepthwiseFp32(Kernel):
             emit.clear(acc, tirx.const(0.0, "float32"), lanes)
             low = T.bind(tirx.max(0 - top, 0))
             count = T.bind(tirx.min(c.kernel[0], c.height - top) - low)
-            with T.serial(0, count) as step:
+            with T.serial(0, emit.hidden(count)) as step:
                 tap = low + step
                 for kw in range(c.kernel[1]):
                     weight = T.bind(w.vload([tap, kw, 0, channel], dtype))

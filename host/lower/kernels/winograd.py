@@ -304,7 +304,7 @@ def input_matrix(outputs: int) -> Matrix:
     points = POINTS[outputs]
     rows = [np.poly([q for q in points if q != p])[::-1] for p in points]
     padded = [(*row, *[0.0] * (len(points) + 1 - len(row))) for row in rows]
-    return _plain([*padded, np.poly(points)[::-1]])
+    return _plain([*padded, tuple(np.poly(points)[::-1])])
 
 
 @lru_cache

@@ -16,7 +16,7 @@ from host.lower.kernels.depthwise_fp32 import DepthwiseFp32
 from host.lower.kernels.epilogue import NHWC
 from host.lower.kernels.grouped_fp32 import GroupedConvFp32
 from host.lower.kernels.kernel import Accessor, Kernel
-from host.lower.kernels.register_tile import covering_tile, picture_tile
+from host.lower.kernels.register_tile import covering_tile
 from host.lower.kernels.winograd import POINTS, WinogradFp32, squares_of, winograd_outputs
 from host.lower.program import Step
 from host.lower.targets import TARGETS, Target
@@ -26,12 +26,16 @@ from tests.host.lower.test_kernels import SHAPES, normal, reference_conv
 
 pytestmark = pytest.mark.tvm
 CHANNELS = st.integers(1, 70)
-SIDES = st.integers(1, 17)
 
 
 @st.composite
 def shapes(draw: st.DrawFn) -> ConvShape:
     """Any ungrouped convolution with at least one output."""
+    pointwise = draw(st.integers(0, 3)) == 0
+    if pointwise:
+        height, width = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+        channels = (draw(CHANNELS), draw(CHANNELS))
+        return ConvShape(height, width, *channels, (1, 1), (1, 1), (0, 0))
     kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
     padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
     size = [draw(st.integers(max(1, k - 2 * p), 17)) for k, p in zip(kernel, padding, strict=True)]
@@ -64,9 +68,8 @@ def epilogue(shape: ConvShape) -> tuple[tuple[Accessor, ...], tuple[Step, ...]]:
 
 
 def check_direct(run_kernel: RunKernel, shape: ConvShape, target: Target) -> None:
-    tile = picture_tile(shape.out_height, shape.out_width, shape.out_channels, target)
     operands, post = epilogue(shape)
-    kernel = ConvFp32.tiled(shape, tile, operands=operands, post=post)
+    kernel = ConvFp32.tiled(shape, target, operands=operands, post=post)
     w = weights(shape)
     full = np.zeros((kernel.blocks * kernel.tile, *w.shape[1:]), np.float32)
     full[: len(w)] = w
