@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from host.lower.targets import Target
 
 # Cycles of a step that hide behind nothing: the loop's own count and branch.
-LOOP_CYCLES = 0.6
+LOOP_CYCLES = 1.1
 # Registers that hold inputs while they are multiplied.
 INPUT_REGISTERS = 2
 WIDEST_VECTORS = 16

@@ -42,6 +42,7 @@ POINTS: dict[int, tuple[float, ...]] = {
 }
 # Element operations of a point in a transform, both passes: what `Cost` counts.
 TRANSFORM_OPS = 6
+LINE_ELEMENTS = 16  # of a cache line
 # What transforms must save before they are taken.
 MARGIN = 0.9
 # Squares that share a panel of weights while it is near: so many register tiles.
@@ -110,7 +111,7 @@ class WinogradFp32(Kernel):
         loop = T.parallel if enough else T.serial
 
         def body(x: Any, w: Any, bias: Any, *rest: Any) -> None:
-            v = T.sblock_alloc_buffer((self.points, self.count, c.in_channels), "float32")
+            v = T.sblock_alloc_buffer((self.points, _pitch(self.count * c.in_channels)), "float32")
             with loop(0, self.count) as square, T.sblock("inputs"):
                 _opaque()
                 self._transform_inputs(x, v, square, target)
@@ -118,7 +119,7 @@ class WinogradFp32(Kernel):
                 _opaque()
                 number, first = job // chunks, job % chunks * self.chunk
                 first = T.bind(tirx.min(first, self.count - self.chunk))
-                m = T.sblock_alloc_buffer((self.points, self.chunk, self.tile), "float32")
+                m = T.sblock_alloc_buffer((self.points, _pitch(self.chunk * self.tile)), "float32")
                 self._multiply(block, (v, w, m), (number, first))
                 write = partial(self._write, block, m, (bias, *rest), (number, first))
                 tail = c.out_channels % self.tile
@@ -170,7 +171,7 @@ class WinogradFp32(Kernel):
         matrix, side = input_matrix(self.outputs), self.side
 
         def point(i: int, j: int) -> list[Any]:
-            return [i * side + j, square, channel]
+            return [i * side + j, square * self.conv.in_channels + channel]
 
         # Rolled: unrolled, all points would have to be in registers at once.
         with T.serial(0, emit.hidden(side)) as j:
@@ -194,12 +195,12 @@ class WinogradFp32(Kernel):
                 acc = product_fp32.accumulate(
                     block,
                     self.conv.in_channels,
-                    lambda i, k: v[point, first + start + i, k],
+                    lambda i, k: v[point, (first + start + i) * self.conv.in_channels + k],
                     right,
                 )
                 for i in range(block.rows):
                     for j in range(block.vectors):
-                        place = [point, start + i, j * block.lanes]
+                        place = [point, (start + i) * self.tile + j * block.lanes]
                         _store(m, place, acc[i * block.vectors + j], block.lanes)
 
     def _write(
@@ -218,23 +219,24 @@ class WinogradFp32(Kernel):
         """Emit both passes for one vector of channels; the first leaves its result in M."""
         (number, first, square), (start, lanes) = at, run
         matrix, side = output_matrix(self.outputs), self.side
+        place = T.bind(square * self.tile + start)
         top = T.bind((first + square) // self.across * self.outputs)
         left = T.bind((first + square) % self.across * self.outputs)
         with T.serial(0, emit.hidden(side)) as j:
-            column = [_load(m, [i * side + j, square, start], lanes) for i in range(side)]
+            column = [_load(m, [i * side + j, place], lanes) for i in range(side)]
             for i, value in enumerate(_fold(matrix, column)):
-                _store(m, [i * side + j, square, start], value, lanes)
+                _store(m, [i * side + j, place], value, lanes)
         with T.serial(0, emit.hidden(self.outputs)) as i, T.sblock("row"):
             _opaque()
-            row = [_load(m, [i * side + j, square, start], lanes) for j in range(side)]
+            row = [_load(m, [i * side + j, place], lanes) for j in range(side)]
             values = emit.registers(self.outputs * lanes, "float32")
             for j, value in enumerate(_fold(matrix, row)):
                 _store(values, [j * lanes], value, lanes)
             channel = number * self.tile + start
             for j in range(self.outputs):
                 with self._exists(top + i, left + j):
-                    place = (top + i, left + j, channel)
-                    self.epilogue.store(values, j * lanes, buffers, place, lanes)
+                    pixel = (top + i, left + j, channel)
+                    self.epilogue.store(values, j * lanes, buffers, pixel, lanes)
 
     def _exists(self, row: Any, column: Any) -> Any:
         """Return a context in which an output is emitted: where squares may stick out, a branch."""
@@ -385,6 +387,12 @@ def _dot(row: Sequence[float], vectors: Sequence[Any]) -> Any:
         else:
             total = total + term if factor > 0 else total - term
     return total
+
+
+def _pitch(elements: int) -> int:
+    """Return how far apart points lie: an odd number of lines, so that all of them fit a cache."""
+    lines = math.ceil(elements / LINE_ELEMENTS)
+    return (lines | 1) * LINE_ELEMENTS
 
 
 def _opaque() -> None:
