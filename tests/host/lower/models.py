@@ -12,7 +12,7 @@ from host.models import make_network
 Made = tuple[nn.Module, tuple[int, int, int]]
 
 
-def _lively(network: nn.Module) -> nn.Module:
+def lively(network: nn.Module) -> nn.Module:
     """Give batch norms statistics that are not the identity."""
     generator = torch.Generator().manual_seed(1)
     for module in network.modules():
@@ -25,7 +25,7 @@ def _lively(network: nn.Module) -> nn.Module:
 def _timm(name: str, size: int) -> Callable[[], Made]:
     def make() -> Made:
         shape = (3, size, size)
-        return _lively(make_network(f"timm:{name}", classes=10, input_shape=shape)), shape
+        return lively(make_network(f"timm:{name}", classes=10, input_shape=shape)), shape
 
     return make
 
@@ -49,12 +49,12 @@ class Oddities(nn.Module):
 
 
 def _oddities() -> Made:
-    return _lively(Oddities()), (3, 8, 8)
+    return lively(Oddities()), (3, 8, 8)
 
 
 SMALL_MODELS: dict[str, Callable[[], Made]] = {
     "resnet8": lambda: (
-        _lively(make_network("cifar-resnet8", classes=10, input_shape=(3, 32, 32))),
+        lively(make_network("cifar-resnet8", classes=10, input_shape=(3, 32, 32))),
         (3, 32, 32),
     ),
     "mobilenetv2_050": _timm("mobilenetv2_050", 32),
