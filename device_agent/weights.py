@@ -78,6 +78,28 @@ def _bit_planes(row: Row, data: bytes) -> np.ndarray:
     return tiles.transpose(1, 0, 3, 2, 4)
 
 
+# Where Winograd's polynomials are evaluated, besides infinity, by the side of a square.
+_POINTS = {4: (0.0, 1.0, -1.0), 6: (0.0, 0.5**0.5, -(0.5**0.5), 2.0**0.5, -(2.0**0.5))}
+
+
+def _kernel_matrix(side: int) -> np.ndarray:
+    """Return G [side, 3]: powers of every point over its distances from the others."""
+    points = _POINTS[side]
+    distances = [math.prod(p - q for q in points if q != p) for p in points]
+    rows = [[1.0, p, p * p] for p in points]
+    finite = np.array(rows) / np.array(distances)[:, None]
+    return np.vstack([finite, [0.0, 0.0, 1.0]])
+
+
+def _winograd(row: Row, data: bytes) -> np.ndarray:
+    n, channels, side, n_tile = (row[key] for key in ("n", "channels", "side", "n_tile"))
+    kernels = np.frombuffer(data, np.float32).reshape(n, channels, 3, 3).astype(np.float64)
+    transform = _kernel_matrix(side)
+    points = (transform @ kernels @ transform.T).reshape(n, channels, side * side)
+    points = np.pad(points, ((0, _up(n, n_tile) - n), (0, 0), (0, 0)))
+    return points.reshape(-1, n_tile, channels, side * side).transpose(0, 3, 2, 1)
+
+
 def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
@@ -86,4 +108,5 @@ _UNPACK: dict[str, Callable[[Row, bytes], np.ndarray]] = {
     "raw": _raw,
     "int8_runs": _int8_runs,
     "bit_planes": _bit_planes,
+    "winograd": _winograd,
 }

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MODEL_VERSION = 2  # part of the simulated board's fingerprint
+MODEL_VERSION = 3  # part of the simulated board's fingerprint
 
 L1D_BYTES = 32 << 10  # fact: 32 KiB per core
 L2_BYTES = 1 << 20  # fact: 1 MiB shared by the four cores
@@ -26,9 +26,11 @@ MAX_THREADS = 4  # fact: cores
 # Multiply-accumulates per cycle of one core.
 MACS_PER_CYCLE = {
     "conv_fp32": 3.9,  # mca: 3.86 to 3.99 of 4.0
+    "winograd_fp32": 3.9,  # mca: its products are those of a matrix
+    "grouped_fp32": 1.2,  # guess: as depthwise
     "dense_fp32": 3.9,  # as a convolution; in practice its weights' traffic decides
     "depthwise_fp32": 1.2,  # guess: a third of dense; measured boards show a fifth (2.0 of 9.8)
-    "matmul_fp32": 2.5,  # guess: operands are not packed
+    "matmul_fp32": 3.9,  # mca: 3.91
     "int8_conv": 7.9,  # mca: 7.98
 }
 # Bit-serial: cycles per MAC = flush + per_plane_pair x weight bits x activation bits; fitted
@@ -42,6 +44,7 @@ OPS_PER_CYCLE = {
     "quantize": 4.0,
     "bit_pack": 8.0,
     "int8_conv": 4.0,
+    "winograd_fp32": 4.0,
     "bit_gemm": 4.0,
     "elementwise": 4.0,
     "pool": 3.0,

@@ -13,9 +13,12 @@ from host.lower.fuse import NORM_SCALE, NORM_SHIFT, shift_steps
 from host.lower.kernels.bit_gemm import COLUMN_TILE, K_BYTES, ROW_TILE, BitGemm
 from host.lower.kernels.bit_pack import BitPack
 from host.lower.kernels.codes import Codes
-from host.lower.kernels.conv_fp32 import NHWC, ConvFp32, ConvShape, GroupedConvFp32
+from host.lower.kernels.conv_fp32 import ConvFp32, ConvShape
 from host.lower.kernels.dense_fp32 import DenseFp32, dense_shape, dense_tile
+from host.lower.kernels.depthwise_fp32 import DepthwiseFp32
 from host.lower.kernels.elementwise import Concatenate, Copy, Elementwise
+from host.lower.kernels.epilogue import NHWC
+from host.lower.kernels.grouped_fp32 import GroupedConvFp32
 from host.lower.kernels.int8_conv import Int8Conv, int8_tile
 from host.lower.kernels.integer_product import IntegerProduct, Output
 from host.lower.kernels.kernel import Accessor, Kernel
@@ -23,7 +26,8 @@ from host.lower.kernels.matmul_fp32 import MatmulFp32, Strided
 from host.lower.kernels.normalise import LayerNorm, Softmax
 from host.lower.kernels.pool import Pool
 from host.lower.kernels.quantize import Quantize
-from host.lower.kernels.register_tile import covering_tile, register_tile
+from host.lower.kernels.register_tile import covering_tile
+from host.lower.kernels.winograd import WinogradFp32, squares_of, winograd_outputs
 from host.lower.plan import Argument, Call, CodesOf, Plan, Weight
 from host.lower.program import PARAM, Node, Program, Shape, View
 from host.lower.targets import Target
@@ -152,8 +156,10 @@ def _conv(sel: _Selector, node: Node) -> None:
     if shape.groups > 1:
         _grouped_conv(sel, node, shape, x)
         return
-    tile = register_tile(shape.out_width, shape.out_channels, sel.target)
-    kernel = ConvFp32(shape, tile.channels, tile.pixels, **sel.post(node))
+    if outputs := winograd_outputs(shape, sel.target):
+        _winograd(sel, node, shape, x, outputs)
+        return
+    kernel = ConvFp32.tiled(shape, sel.target, **sel.post(node))
     _float_layer(sel, node, kernel, x, NHWC)
 
 
@@ -189,11 +195,30 @@ def _float_layer(
     sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=order)
 
 
+def _winograd(sel: _Selector, node: Node, shape: ConvShape, x: Argument, outputs: int) -> None:
+    squares = squares_of(shape, outputs)
+    tile = covering_tile(squares, shape.out_channels, sel.target)
+    kernel = WinogradFp32(shape, outputs, tile.channels, tile.pixels, **sel.post(node))
+    stored = (kernel.blocks, kernel.points, shape.in_channels, kernel.tile)
+    params = {
+        "norm": node.norm,
+        "n": shape.out_channels,
+        "channels": shape.in_channels,
+        "side": kernel.side,
+        "n_tile": kernel.tile,
+    }
+    w = sel.weight("winograd_weight", node.layer, stored, "float32", **params)
+    bias = sel.weight("conv_bias", node.layer, (shape.out_channels,), "float32", norm=node.norm)
+    sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=NHWC)
+
+
 def _grouped_conv(sel: _Selector, node: Node, shape: ConvShape, x: Argument) -> None:
     stored = (*shape.kernel, shape.in_channels // shape.groups, shape.out_channels)
     w = sel.weight("grouped_weight", node.layer, stored, "float32", norm=node.norm)
     bias = sel.weight("conv_bias", node.layer, (shape.out_channels,), "float32", norm=node.norm)
-    kernel = GroupedConvFp32(shape, **sel.post(node))
+    depthwise = shape.groups == shape.in_channels == shape.out_channels
+    family = DepthwiseFp32 if depthwise else GroupedConvFp32
+    kernel = family(shape, **sel.post(node))
     sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=NHWC)
 
 

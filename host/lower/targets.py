@@ -28,7 +28,7 @@ class Target:
     `fp32_lanes` is the float32 width of a vector register, of which there are `vector_registers`;
     `fma_per_cycle` vectors are multiplied a cycle, each taking `fma_latency` cycles. Channels of
     float kernels are padded to multiples of `tile_channels`. `int8` names the instructions that
-    multiply bytes.
+    multiply bytes. What `l2_bytes` do not hold comes at `stream_bytes_per_cycle`.
     """
 
     name: str
@@ -43,6 +43,8 @@ class Target:
     fma_per_cycle: int
     fma_latency: int
     int8: Int8
+    l2_bytes: int
+    stream_bytes_per_cycle: float
 
     def tvm(self) -> dict[str, Any]:
         """Return the TVM target description."""
@@ -78,6 +80,8 @@ def cortex_a72() -> Target:
         fma_per_cycle=1,
         fma_latency=7,
         int8="smull",
+        l2_bytes=1 << 20,
+        stream_bytes_per_cycle=2.7,  # STREAM's 4.8 GB/s at 1.8 GHz
     )
 
 
@@ -97,6 +101,8 @@ def x86_64() -> Target:
         fma_per_cycle=2,
         fma_latency=4,
         int8="pmaddwd",
+        l2_bytes=1 << 20,
+        stream_bytes_per_cycle=20.0,  # 77 GB/s at 3.5 GHz: an EPYC from its L3
     )
 
 

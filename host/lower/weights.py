@@ -62,13 +62,19 @@ def packed_bytes(weight: Weight, encoding: str) -> int:
     """Return the bytes that a weight takes when packed."""
     if encoding == "raw":
         return math.prod(weight.shape) * np.dtype(weight.dtype).itemsize
+    if encoding == "winograd":
+        return int(4 * 9 * weight.params["n"] * weight.params["channels"])
     count = math.prod(int(weight.params[name]) for name in ("n", "taps", "channels"))
     planes = int(weight.params.get("bits", INT8_BITS))
     return count if planes == INT8_BITS else planes * math.ceil(count / 8)
 
 
-# How integer weights are encoded (docs/artifact.md); all else travels raw.
-ENCODINGS = {"int8_weight": "int8_runs", "bit_weight": "bit_planes"}
+# How weights are encoded that change when they are loaded (docs/artifact.md); all else is raw.
+ENCODINGS = {
+    "int8_weight": "int8_runs",
+    "bit_weight": "bit_planes",
+    "winograd_weight": "winograd",
+}
 
 
 def _raw(values: np.ndarray, weight: Weight) -> bytes:
@@ -117,6 +123,11 @@ def _conv_weight(weight: Weight, network: nn.Module) -> bytes:
     full[: len(values)] = values
     tiled = full.reshape(blocks, tile, *values.shape[1:]).transpose(0, 3, 4, 2, 1)
     return _raw(tiled, weight)
+
+
+def _winograd_weight(weight: Weight, network: nn.Module) -> bytes:
+    values, _ = _folded(weight, network)
+    return values.astype(np.float32).tobytes()
 
 
 def _grouped_weight(weight: Weight, network: nn.Module) -> bytes:
@@ -188,6 +199,7 @@ _ROLES: dict[str, Callable[[Weight, nn.Module], bytes]] = {
     "norm_shift": lambda weight, network: _raw(norm_terms(network, weight.path)[1], weight),
     "conv_weight": _conv_weight,
     "conv_bias": _conv_bias,
+    "winograd_weight": _winograd_weight,
     "grouped_weight": _grouped_weight,
     "int8_weight": _int8_weight,
     "bit_weight": _bit_weight,

@@ -1,20 +1,21 @@
-"""float32 convolution: direct, NHWC, channels in register tiles; grouped and depthwise too."""
+"""float32 convolution: direct, NHWC, pixels and channels in register tiles."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from tvm import s_tir, te, tirx, topi
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
 
-from host.lower.kernels import pointwise, schedule
-from host.lower.kernels.kernel import Accessor, Cost, Kernel, logical
+from host.lower.kernels import emit, pointwise, product_fp32, schedule
+from host.lower.kernels.epilogue import Epilogue
+from host.lower.kernels.kernel import Accessor, Cost, Kernel
+from host.lower.kernels.product_fp32 import Block
+from host.lower.kernels.register_tile import RegisterTile, picture_tile
 from host.lower.program import Shape, Step
 from host.lower.targets import Target
-
-NHWC = (0, 2, 3, 1)
 
 
 @dataclass(frozen=True)
@@ -43,177 +44,168 @@ class ConvShape:
         return self.kernel[0] * self.kernel[1]
 
     @property
+    def walked(self) -> ConvShape:
+        """The same convolution with its pixels in one line, where each is by itself."""
+        if (self.kernel, self.stride, self.padding) != ((1, 1), (1, 1), (0, 0)):
+            return self
+        return replace(self, height=1, width=self.height * self.width)
+
+    @property
     def out_shape(self) -> Shape:
         return (1, self.out_height, self.out_width, self.out_channels)
 
 
-def padded(x: te.Tensor, padding: tuple[int, int], value: Any = 0.0) -> te.Tensor:
-    """Return x [1, H, W, C] with a spatial border."""
-    if padding == (0, 0):
-        return x
-    border = [0, *padding, 0]
-    return topi.nn.pad(x, border, border, pad_value=value, name="xpad")
-
-
 @dataclass(frozen=True)
-class FloatConv(Kernel):
-    """What float convolutions share: x [1, H, W, I], w, bias [O], operands -> [1, OH, OW, O]."""
+class ConvFp32(Kernel):
+    """x [1, H, W, I], w [O / tile, KH, KW, I, tile], bias [O], operands -> [1, OH, OW, O].
 
+    `lines` x `pixels` x `tile` sums stay in registers; tiles at the end of a picture overlap those
+    before. The inputs under a line of the kernel are one run of KW * I neighbours.
+    """
+
+    kind: ClassVar[str] = "conv_fp32"
     conv: ConvShape
+    tile: int
+    pixels: int
+    lines: int = 1
+    operands: tuple[Accessor, ...] = ()
+    post: tuple[Step, ...] = ()
+
+    @staticmethod
+    def tiled(conv: ConvShape, target: Target, **fields: Any) -> ConvFp32:
+        """Return the kernel with the register tile that suits it."""
+        walked = conv.walked
+        tile = picture_tile(walked.out_height, walked.out_width, conv.out_channels, target)
+        return ConvFp32(conv, tile.channels, tile.columns, tile.lines, **fields)
 
     @property
     def out_shape(self) -> Shape:
         return self.conv.out_shape
-
-    def logical_index(self, stored: Any) -> list[Any]:
-        """Return an index of the destination as the operands of the epilogue count it."""
-        return logical(stored, NHWC)
-
-    def window(self, per_group: int) -> tuple[te.Tensor, Callable[..., Any], list[Any]]:
-        """Return (x, read(h, v, channel), reduction axes): the input under an output pixel."""
-        c = self.conv
-        x = te.placeholder((1, c.height, c.width, c.in_channels), "float32", "x")
-        xp = padded(x, c.padding)
-        extents = {"kh": c.kernel[0], "kw": c.kernel[1], "ic": per_group}
-        axes = [te.reduce_axis((0, extent), name) for name, extent in extents.items()]
-
-        def read(h: Any, v: Any, channel: Any) -> Any:
-            return xp[0, h * c.stride[0] + axes[0], v * c.stride[1] + axes[1], channel]
-
-        return x, read, axes
-
-    def output(
-        self, tile: Callable[..., Any], operands: tuple[Accessor, ...], post: tuple[Step, ...]
-    ) -> list[te.Tensor]:
-        """Return [bias, *operands, out]: `tile(h, v, o)` with its bias and pointwise steps."""
-        bias = te.placeholder((self.conv.out_channels,), "float32", "bias")
-        extra = [a.placeholder(f"r{i}") for i, a in enumerate(operands)]
-
-        def element(*stored: Any) -> Any:
-            index = self.logical_index(stored)
-            value = tile(*stored[1:]) + bias[stored[3]]
-            return pointwise.apply(value, post, lambda k: operands[k].read(extra[k], index))
-
-        return [bias, *extra, te.compute(self.out_shape, element, name="out")]
-
-
-@dataclass(frozen=True)
-class ConvFp32(FloatConv):
-    """Ungrouped: w [O / tile, KH, KW, I, tile]; `pixels` x `tile` sums stay in registers."""
-
-    kind: ClassVar[str] = "conv_fp32"
-    tile: int
-    pixels: int
-    operands: tuple[Accessor, ...] = ()
-    post: tuple[Step, ...] = ()
 
     @property
     def blocks(self) -> int:
         """Tiles of output channels, the last one padded."""
         return math.ceil(self.conv.out_channels / self.tile)
 
-    def prim_func(self, target: Target) -> tirx.PrimFunc:
-        c = self.conv
-        w = te.placeholder((self.blocks, *c.kernel, c.in_channels, self.tile), "float32", "w")
-        x, read, axes = self.window(c.in_channels)
-        kh, kw, ic = axes
-        tile = te.compute(
-            (self.blocks, c.out_height, c.out_width, self.tile),
-            lambda o, h, v, i: te.sum(read(h, v, ic) * w[o, kh, kw, ic, i], axis=axes),
-            name="conv",
-        )
-        tail = self.output(
-            lambda h, v, o: tile[o // self.tile, h, v, o % self.tile], self.operands, self.post
-        )
-        s = schedule.create([x, w, *tail])
-        self._schedule(s, target)
-        return schedule.finish(s)
+    @property
+    def epilogue(self) -> Epilogue:
+        """What is done with the sums."""
+        return Epilogue(self.operands, self.post)
 
-    def _schedule(self, s: s_tir.Schedule, target: Target) -> None:
-        conv, out = s.get_sblock("conv"), s.get_sblock("out")
-        n, h, v, o = s.get_loops(out)
-        outer, inner = s.split(o, [None, self.tile])
-        columns, column = s.split(v, [None, self.pixels])
-        s.reorder(outer, n, h, columns, column, inner)
-        s.parallel(s.fuse(outer, n, h))
-        s.compute_at(conv, columns, preserve_unit_loops=True)
-        *_, row, pixel, lane, kh, kw, ic = s.get_loops(conv)
-        s.reorder(kh, kw, ic, row, pixel, lane)
-        s.unroll(pixel)
-        s.vectorize(lane)
-        s.set_scope(conv, 0, "local")
-        init = s.decompose_reduction(conv, kh)
-        *_, pixel, lane = s.get_loops(init)
-        s.unroll(pixel)
-        s.vectorize(lane)
-        s.unroll(column)
-        s.vectorize(inner)
+    @property
+    def run(self) -> int:
+        """Inputs under a line of the kernel."""
+        return self.conv.kernel[1] * self.conv.in_channels
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width of the picture with its border."""
+        c = self.conv.walked
+        return c.height + 2 * c.padding[0], c.width + 2 * c.padding[1]
+
+    def prim_func(self, target: Target) -> tirx.PrimFunc:
+        c = self.conv.walked
+        block = Block.of(RegisterTile(self.lines * self.pixels, self.tile), target)
+        rows = math.ceil(c.out_height / self.lines)
+        loop = T.parallel if self.cost().macs >= schedule.MIN_PARALLEL_ELEMENTS else T.serial
+        # What is walked in the inner loop is read again and again: the smaller of the two.
+        inner_blocks = 4 * self.cost().weight_bytes <= target.l2_bytes * 2
+
+        def body(x: Any, w: Any, *rest: Any) -> None:
+            x = self._flat(x, loop, target)
+            with loop(0, self.blocks * rows) as job:
+                number, group = job // rows, job % rows
+                if inner_blocks:
+                    number, group = job % self.blocks, job // self.blocks
+                line = T.bind(tirx.min(group * self.lines, c.out_height - self.lines))
+                with T.serial(0, math.ceil(c.out_width / self.pixels)) as part, T.sblock("tile"):
+                    T.reads()
+                    T.writes()
+                    column = T.bind(tirx.min(part * self.pixels, c.out_width - self.pixels))
+                    self._tile(block, (x, w, *rest), (number, line, column))
+
+        shapes = [
+            ("x", (1, self.conv.height, self.conv.width, c.in_channels), "float32"),
+            ("w", (self.blocks, *c.kernel, c.in_channels, self.tile), "float32"),
+        ]
+        return emit.function([*shapes, *self.epilogue.parameters(self.out_shape)], body)
+
+    def _flat(self, x: Any, loop: Any, target: Target) -> Any:
+        """Return the picture as one run, copied between zeros where padding asks for them."""
+        c = self.conv.walked
+        height, width = self.padded
+        size = height * width * c.in_channels
+        if c.padding == (0, 0):
+            return T.decl_buffer((size,), "float32", data=x.data)
+        flat = T.sblock_alloc_buffer((size,), "float32")
+        lanes = 4 * target.fp32_lanes
+
+        def clear(start: Any, count: int) -> None:
+            def zeros(at: Any, n: int) -> None:
+                zero = emit.spread(tirx.const(0.0, "float32"), n)
+                T.buffer_store(flat, zero, [emit.run(start + at, n)])
+
+            emit.vectors(count, lanes, zeros)
+
+        row, side = width * c.in_channels, c.padding[1] * c.in_channels
+        clear(0, c.padding[0] * row)
+        clear((c.padding[0] + c.height) * row, c.padding[0] * row)
+        with loop(0, c.height) as line:
+            start = T.bind((line + c.padding[0]) * row)
+            clear(start, side)
+            clear(start + row - side, side)
+            source = T.decl_buffer((c.height, c.width * c.in_channels), "float32", data=x.data)
+
+            def copy(at: Any, n: int) -> None:
+                value = source.vload([line, at], emit.vector("float32", n))
+                T.buffer_store(flat, value, [emit.run(start + side + at, n)])
+
+            emit.vectors(c.width * c.in_channels, lanes, copy)
+        return flat
+
+    def _tile(self, block: Block, buffers: tuple[Any, ...], at: tuple[Any, Any, Any]) -> None:
+        c = self.conv.walked
+        (x, w, *rest), (number, line, column) = buffers, at
+        pixel = self.padded[1] * c.in_channels
+        first = T.bind(line * c.stride[0] * pixel + column * (c.stride[1] * c.in_channels))
+        panel = T.decl_buffer(
+            (self.blocks, c.kernel[0], self.run, self.tile), "float32", data=w.data
+        )
+
+        def left(row: int, tap: Any, k: Any) -> Any:
+            own = row // self.pixels * c.stride[0] * pixel
+            own += row % self.pixels * c.stride[1] * c.in_channels
+            return x[first + tap * pixel + k + own]
+
+        def right(tap: Any, k: Any, vector: int) -> Any:
+            return panel.vload([number, tap, k, vector * block.lanes], block.dtype)
+
+        sums = product_fp32.multiply_lines(block, (c.kernel[0], self.run), left, right)
+
+        def write(last: bool) -> None:
+            channels = c.out_channels % self.tile if last else self.tile
+            with T.serial(0, self.lines) as i, T.serial(0, self.pixels) as j:
+                start = (i * self.pixels + j) * block.columns
+                place = self._place(line + i, column + j)
+                at = (*place, number * self.tile)
+                self.epilogue.store(sums, start, tuple(rest), at, channels)
+
+        product_fp32.whole_or_rest(number, self.blocks, c.out_channels % self.tile, write)
+
+    def _place(self, line: Any, column: Any) -> tuple[Any, Any]:
+        """Return a pixel as the picture counts it."""
+        if self.conv.walked == self.conv:
+            return line, column
+        return column // self.conv.width, column % self.conv.width
 
     def cost(self) -> Cost:
         c = self.conv
         outputs = c.out_height * c.out_width
         weights = self.blocks * self.tile * c.taps * c.in_channels
-        extra = sum(a.elements for a in self.operands)
         return Cost(
             macs=outputs * weights,
             ops=outputs * c.out_channels * pointwise.ops(self.post),
-            bytes_read=4 * (c.height * c.width * c.in_channels + extra),
+            bytes_read=4 * (c.height * c.width * c.in_channels + self.epilogue.elements),
             bytes_written=4 * outputs * c.out_channels,
-            weight_bytes=4 * (weights + c.out_channels),
-        )
-
-
-@dataclass(frozen=True)
-class GroupedConvFp32(FloatConv):
-    """Grouped and depthwise: w [KH, KW, I / groups, O]."""
-
-    kind: ClassVar[str] = "depthwise_fp32"
-    operands: tuple[Accessor, ...] = ()
-    post: tuple[Step, ...] = ()
-
-    def prim_func(self, target: Target) -> tirx.PrimFunc:
-        c = self.conv
-        per_group = c.in_channels // c.groups
-        w = te.placeholder((*c.kernel, per_group, c.out_channels), "float32", "w")
-        x, read, axes = self.window(per_group)
-        kh, kw, ic = axes
-
-        def channel(o: Any) -> Any:
-            if c.groups == c.out_channels == c.in_channels:
-                return o
-            return o // (c.out_channels // c.groups) * per_group + ic
-
-        tile = te.compute(
-            self.out_shape,
-            lambda n, h, v, o: te.sum(read(h, v, channel(o)) * w[kh, kw, ic, o], axis=axes),
-            name="conv",
-        )
-        tail = self.output(lambda h, v, o: tile[0, h, v, o], self.operands, self.post)
-        s = schedule.create([x, w, *tail])
-        self._schedule(s, target)
-        return schedule.finish(s)
-
-    def _schedule(self, s: s_tir.Schedule, target: Target) -> None:
-        conv, out = s.get_sblock("conv"), s.get_sblock("out")
-        n, h, v, o = s.get_loops(out)
-        s.parallel(s.fuse(n, h))
-        s.compute_at(conv, v, preserve_unit_loops=True)
-        s.set_scope(conv, 0, "local")
-        schedule.reduction(s, conv, 3, target.fp32_lanes)
-        width = self.conv.out_channels
-        if width % target.fp32_lanes == 0:
-            _, inner = s.split(o, [None, target.fp32_lanes])
-            s.vectorize(inner)
-
-    def cost(self) -> Cost:
-        c = self.conv
-        outputs = c.out_height * c.out_width * c.out_channels
-        weights = c.taps * (c.in_channels // c.groups) * c.out_channels
-        extra = sum(a.elements for a in self.operands)
-        return Cost(
-            macs=outputs * c.taps * (c.in_channels // c.groups),
-            ops=outputs * pointwise.ops(self.post),
-            bytes_read=4 * (c.height * c.width * c.in_channels + extra),
-            bytes_written=4 * outputs,
             weight_bytes=4 * (weights + c.out_channels),
         )

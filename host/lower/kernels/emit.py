@@ -47,14 +47,14 @@ def registers(count: int, dtype: str) -> Any:
     return T.alloc_buffer((count,), dtype, scope="local", annotations=on_stack)
 
 
-def hidden(number: int) -> Any:
+def hidden(number: Any) -> Any:
     """Return a number that LLVM must read from memory to know.
 
     A loop of so many turns stays rolled; unrolled whole, it may need more registers than there are.
     """
     flags = {"disable_lower_builtin": True, "tirx.volatile": True}
     memory = T.alloc_buffer((1,), "int32", scope="local", annotations=flags)
-    T.buffer_store(memory, tirx.const(number, "int32"), [0])
+    T.buffer_store(memory, tirx.const(number, "int32") if isinstance(number, int) else number, [0])
     return T.bind(memory[0])
 
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tvm import te, tirx
+from tvm import te, tirx, topi
 
 from host.lower.kernels import schedule
-from host.lower.kernels.conv_fp32 import ConvShape, padded
+from host.lower.kernels.conv_fp32 import ConvShape
 from host.lower.kernels.kernel import Cost, Kernel
 from host.lower.program import Shape
 from host.lower.targets import Target
+
+
+def padded(x: te.Tensor, padding: tuple[int, int], value: Any = 0.0) -> te.Tensor:
+    """Return x [1, H, W, C] with a spatial border."""
+    if padding == (0, 0):
+        return x
+    border = [0, *padding, 0]
+    return topi.nn.pad(x, border, border, pad_value=value, name="xpad")
 
 
 @dataclass(frozen=True)

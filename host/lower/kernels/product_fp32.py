@@ -46,19 +46,43 @@ Right = Callable[[Any, int], Any]
 
 
 def multiply(block: Block, depth: int, left: Left, right: Right) -> Any:
+    """Emit `accumulate`; return a buffer [rows * columns] of the sums, as loops index them."""
+    return _stored(accumulate(block, depth, left, right), block)
+
+
+def accumulate(block: Block, depth: int, left: Left, right: Right) -> Any:
     """Emit sums over k of left(row, k), a scalar, times right(k, vector).
 
-    Return the buffer [rows * columns] that they end in.
+    Return the registers [rows * vectors] that they end in.
     """
     acc = _sums(block.rows * block.vectors, block)
     with T.serial(0, emit.hidden(depth)) as k:
-        loaded = [T.bind(right(k, v)) for v in range(block.vectors)]
-        for i in range(block.rows):
-            value = T.bind(emit.spread(left(i, k), block.lanes))
-            for v, vector in enumerate(loaded):
-                t = i * block.vectors + v
-                T.buffer_store(acc, acc[t] + value * vector, [t])
+        _step(acc, block, lambda i: left(i, k), lambda v: right(k, v))
+    return acc
+
+
+def multiply_lines(
+    block: Block,
+    extents: tuple[int, int],
+    left: Callable[[int, Any, Any], Any],
+    right: Callable[[Any, Any, int], Any],
+) -> Any:
+    """Emit what `multiply` does over two axes: left(row, tap, k) and right(tap, k, vector)."""
+    acc = _sums(block.rows * block.vectors, block)
+    lines, depth = (emit.hidden(extent) for extent in extents)
+    with T.serial(0, lines) as tap, T.serial(0, depth) as k:
+        _step(acc, block, lambda i: left(i, tap, k), lambda v: right(tap, k, v))
     return _stored(acc, block)
+
+
+def _step(acc: Any, block: Block, left: Callable[[int], Any], right: Callable[[int], Any]) -> None:
+    """Emit one step of a reduction: the products of every row and every vector."""
+    loaded = [T.bind(right(v)) for v in range(block.vectors)]
+    for i in range(block.rows):
+        value = T.bind(emit.spread(left(i), block.lanes))
+        for v, vector in enumerate(loaded):
+            t = i * block.vectors + v
+            T.buffer_store(acc, acc[t] + value * vector, [t])
 
 
 def multiply_row(block: Block, depth: int, x: Any, right: Right, target: Target) -> Any:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from host.lower.kernels.conv_fp32 import NHWC, ConvFp32, ConvShape, GroupedConvFp32
+from host.lower.kernels.conv_fp32 import ConvFp32, ConvShape
 from host.lower.kernels.elementwise import Concatenate, Elementwise
+from host.lower.kernels.epilogue import NHWC
 from host.lower.kernels.kernel import Accessor, symbol
 from host.lower.kernels.normalise import LayerNorm, Softmax
 from host.lower.kernels.pool import Pool
-from host.lower.kernels.register_tile import register_tile
-from host.lower.targets import TARGETS, local_target
+from host.lower.targets import TARGETS
 from tests.host.lower.conftest import RunKernel
 
 pytestmark = pytest.mark.tvm
@@ -50,38 +48,6 @@ SHAPES = [
     ConvShape(11, 6, 12, 24, (5, 3), (2, 1), (2, 0)),
     ConvShape(6, 6, 8, 1, (2, 2), (2, 2), (0, 0)),
 ]
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_direct_convolution_with_bias_residual_and_relu(
-    run_kernel: RunKernel, shape: ConvShape
-) -> None:
-    x = normal(1, shape.height, shape.width, shape.in_channels)
-    w = normal(shape.out_channels, shape.in_channels, *shape.kernel, seed=1)
-    bias, residual = normal(shape.out_channels, seed=2), normal(*shape.out_shape, seed=3)
-    accessor = Accessor(shape.out_shape, NHWC)
-    pixels, tile = astuple(register_tile(shape.out_width, shape.out_channels, local_target()))
-    kernel = ConvFp32(shape, tile, pixels, (accessor,), (("add", 0), ("relu",)))
-    full = np.zeros((kernel.blocks * tile, *w.shape[1:]), np.float32)
-    full[: len(w)] = w
-    packed = full.reshape(kernel.blocks, tile, *w.shape[1:]).transpose(0, 3, 4, 2, 1)
-    got = run_kernel(kernel, x, packed, bias, residual)
-    expected = np.maximum(reference_conv(x, w, shape) + bias + residual, 0)
-    np.testing.assert_allclose(got, expected, **CLOSE)
-
-
-@pytest.mark.parametrize(("channels", "groups", "outputs"), [(24, 24, 24), (7, 7, 7), (8, 2, 12)])
-def test_grouped_and_depthwise_convolution(
-    run_kernel: RunKernel, channels: int, groups: int, outputs: int
-) -> None:
-    shape = ConvShape(9, 7, channels, outputs, (3, 3), (2, 1), (1, 1), groups)
-    x = normal(1, 9, 7, channels)
-    w = normal(outputs, channels // groups, 3, 3, seed=1)
-    bias = normal(outputs, seed=2)
-    kernel = GroupedConvFp32(shape, (), (("clip", 0.0, 6.0),))
-    got = run_kernel(kernel, x, w.transpose(2, 3, 1, 0), bias)
-    expected = np.clip(reference_conv(x, w, shape) + bias, 0, 6)
-    np.testing.assert_allclose(got, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("reduce", ["max", "mean"])
@@ -137,7 +103,3 @@ def test_symbols_differ_between_configurations_and_targets() -> None:
     names = {symbol(k, TARGETS[t]()) for k in kernels for t in TARGETS}
     assert len(names) == len(kernels) * len(list(TARGETS))
     assert symbol(kernels[0], TARGETS["x86-64"]()) in names
-
-
-def test_costs_count_what_is_executed() -> None:
-    assert ConvFp32(SHAPES[0], 8, 9).cost().macs == 81 * 16 * 27
