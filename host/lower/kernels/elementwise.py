@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tvm import te, tirx
+from tvm.script.ir_builder import tirx as T
 
-from host.lower.kernels import pointwise, schedule
+from host.lower.kernels import emit, pointwise, rows, schedule
+from host.lower.kernels.dense_fp32 import unravel
 from host.lower.kernels.kernel import Accessor, Cost, Kernel, logical
 from host.lower.program import Shape, Step
 from host.lower.targets import Target
-from host.lower.views import physical
+from host.lower.views import physical, strides
+
+# Planes that are interleaved as whole vectors: pictures have three.
+MOST_PLANES = 4
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,50 @@ class Copy(Elementwise):
     """An operand in another layout."""
 
     kind: ClassVar[str] = "layout"
+
+    def prim_func(self, target: Target) -> tirx.PrimFunc:
+        steps = self._planes()
+        return super().prim_func(target) if steps is None else self._interleaved(*steps, target)
+
+    def _planes(self) -> tuple[int, list[int]] | None:
+        """Return (offset, stride per stored axis) where a few planes are to be interleaved."""
+        (operand,) = self.operands
+        found = strides(operand.steps, operand.shape, operand.order)
+        if found is None or len(self.shape) < 2:
+            return None
+        units = [found[1][axis] for axis in self.order]
+        *_, width, planes = self.out_shape
+        few = 1 < planes <= MOST_PLANES and width > 1 and units[-2] == 1
+        return (found[0], units) if few else None
+
+    def _interleaved(self, offset: int, units: list[int], target: Target) -> tirx.PrimFunc:
+        """Emit lines of vectors of each plane, stored element by element in turn."""
+        *lead, width, planes = self.out_shape
+        lines = math.prod(lead)
+
+        def body(x: Any, out: Any) -> None:
+            walk = rows.Walk(width, target.fp32_lanes)
+            source = T.decl_buffer((self.operands[0].elements,), "float32", data=x.data)
+            made = T.decl_buffer((math.prod(self.out_shape),), "float32", data=out.data)
+
+            def line(row: Any) -> None:
+                first = offset
+                for i, unit in zip(unravel(row, tuple(lead)), units, strict=False):
+                    first = first + i * unit
+
+                def pixels(start: Any, lanes: int, seen: int) -> None:
+                    starts = [first + plane * units[-1] + start for plane in range(planes)]
+                    loaded = [source.vload([at], f"float32x{lanes}") for at in starts]
+                    turns = [p * lanes + i for i in range(lanes) for p in range(planes)]
+                    place = tirx.Ramp((row * width + start) * planes, 1, planes * lanes)
+                    T.buffer_store(made, tirx.Shuffle(loaded, turns), [place])
+
+                walk.all(pixels)
+
+            rows.each(lines, width * planes, line)
+
+        parameters = [("x", self.operands[0].shape, "float32"), ("out", self.out_shape, "float32")]
+        return emit.function(parameters, body)
 
 
 @dataclass(frozen=True)

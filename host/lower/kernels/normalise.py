@@ -10,6 +10,7 @@ from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit, pointwise, rows
 from host.lower.kernels.kernel import Cost, Kernel
+from host.lower.kernels.rows import Fold, Walk
 from host.lower.program import Shape
 from host.lower.targets import Target
 
@@ -39,9 +40,8 @@ class Softmax(Kernel):
         return (self.rows, self.width)
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
-        walk = rows.Walk(self.width, target.fp32_lanes)
-
         def body(x: Any, out: Any) -> None:
+            walk = Walk(self.width, target.fp32_lanes)
             rows.each(self.rows, self.width, lambda row: _softmax_row(walk, x, out, row))
 
         parameters = [(name, self.out_shape, "float32") for name in ("x", "out")]
@@ -52,12 +52,12 @@ class Softmax(Kernel):
         return Cost(ops=elements * 18, bytes_read=4 * elements, bytes_written=4 * elements)
 
 
-def _softmax_row(walk: rows.Walk, x: Any, out: Any, row: Any) -> None:
+def _softmax_row(walk: Walk, x: Any, out: Any, row: Any) -> None:
     """Emit three passes: the maximum; powers, kept in the destination; their share of the sum."""
-    top = rows.Fold(walk, rows.largest, te.min_value("float32"))
+    top = Fold(walk, rows.largest, te.min_value("float32"))
     walk.all(lambda start, lanes, seen: top.add(_load(x, [row], start, lanes), lanes, 0))
     most = top.result()
-    total = rows.Fold(walk, rows.total, _f(0.0))
+    total = Fold(walk, rows.total, _f(0.0))
 
     def power(start: Any, lanes: int, seen: int) -> None:
         below = _load(x, [row], start, lanes) - emit.spread(most, lanes)
@@ -93,21 +93,21 @@ class LayerNorm(Kernel):
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         def body(*buffers: Any) -> None:
-            rows.each(self.rows, self.width, lambda row: self._row(target, buffers, row))
+            walk = Walk(self.width, target.fp32_lanes)
+            rows.each(self.rows, self.width, lambda row: self._row(walk, buffers, row))
 
         terms = [(name, (self.width,), "float32") for name in ("gain", "shift")]
         x, out = ((name, self.out_shape, "float32") for name in ("x", "out"))
         return emit.function([x, *terms, out], body)
 
-    def _row(self, target: Target, buffers: tuple[Any, ...], row: Any) -> None:
+    def _row(self, walk: Walk, buffers: tuple[Any, ...], row: Any) -> None:
         """Emit three passes: the mean; the mean square of what differs from it; the result."""
         x, gain, shift, out = buffers
-        walk = rows.Walk(self.width, target.fp32_lanes)
         share = _f(1.0 / self.width)
-        total = rows.Fold(walk, rows.total, _f(0.0))
+        total = Fold(walk, rows.total, _f(0.0))
         walk.all(lambda start, lanes, seen: total.add(_load(x, [row], start, lanes), lanes, seen))
         mean = T.bind(total.result() * share)
-        squares = rows.Fold(walk, rows.total, _f(0.0))
+        squares = Fold(walk, rows.total, _f(0.0))
 
         def centred(start: Any, lanes: int) -> Any:
             return T.bind(_load(x, [row], start, lanes) - emit.spread(mean, lanes))

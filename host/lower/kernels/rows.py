@@ -28,12 +28,14 @@ class Walk:
     """How a row of `width` elements is covered: long vectors, then short ones.
 
     The last short vector ends where the row does; its first lanes may be covered before.
+    Made before the loop over rows: the count of long vectors is hidden there.
     """
 
     def __init__(self, width: int, lanes: int) -> None:
         self.lanes = min(lanes, 1 << (width.bit_length() - 1))
         self.long = TOGETHER * self.lanes
         self.whole = width // self.long
+        self._turns = emit.hidden(self.whole) if self.whole else 0
         starts = range(self.whole * self.long, width, self.lanes)
         self._short = [
             (min(at, width - self.lanes), max(0, at + self.lanes - width)) for at in starts
@@ -42,7 +44,7 @@ class Walk:
     def main(self, body: Body) -> None:
         """Emit `body(start, lanes, 0)` for the long vectors."""
         if self.whole:
-            with T.serial(0, emit.hidden(self.whole)) as step:
+            with T.serial(0, self._turns) as step:
                 body(step * self.long, self.long, 0)
 
     def rest(self, body: Body) -> None:

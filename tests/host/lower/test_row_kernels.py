@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from host.lower.kernels.conv_fp32 import NHWC
+from host.lower.kernels.elementwise import Copy
+from host.lower.kernels.kernel import Accessor
 from host.lower.kernels.normalise import LayerNorm, Softmax
+from host.lower.program import View
 from host.lower.targets import TARGETS
 from tests.host.lower.conftest import RunKernel
 from tests.host.lower.test_integer_kernels import HERE
-from tests.host.lower.test_kernels import rng
+from tests.host.lower.test_kernels import normal, rng
 
 pytestmark = pytest.mark.tvm
 sizes = st.tuples(st.integers(1, 20), st.integers(1, 300))
@@ -61,3 +65,25 @@ def test_layer_norm_of_any_width(
     # A mean far from zero leaves fewer digits to what differs from it.
     tolerance = (1e-5 if centre == 0 else 2e-4) * np.abs(expected).max()
     assert np.abs(got - expected).max() <= tolerance
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    planes=st.integers(1, 6),
+    size=st.tuples(st.integers(1, 30), st.integers(1, 80)),
+    cut=st.booleans(),
+    name=st.sampled_from(HERE),
+)
+def test_planes_of_a_picture_are_interleaved(
+    run_kernel: RunKernel, planes: int, size: tuple[int, int], cut: bool, name: str
+) -> None:
+    shape = (1, planes, *size)
+    x = normal(*shape)
+    view = View("x", shape)
+    if cut:
+        view = view.then(
+            "slice", (2, size[0] // 2, 1), (1, planes, size[0] - size[0] // 2, size[1])
+        )
+    kernel = Copy(view.shape, NHWC, (Accessor(shape, (0, 1, 2, 3), view.steps),))
+    expected = x[:, :, size[0] // 2 if cut else 0 :].transpose(NHWC)
+    assert (run_kernel(kernel, x, target=TARGETS[name]()) == expected).all()
