@@ -101,7 +101,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("kernels", "models", "compile"))
     parser.add_argument("--network", action="append", default=[], help="only this one; repeatable")
-    parser.add_argument("--threads", type=int, default=1, help="threads of every runtime")
+    parser.add_argument("--threads", default="", help="threads of every runtime, such as 1,2")
     parser.add_argument("--rounds", type=int, default=0, help="repeats of every timing")
     parser.add_argument("--target", default="cortex-a72", help="what to build for")
     _json(parser)
