@@ -11,7 +11,12 @@ from hil_lab.console import RichReporter, Silent, print_json, print_table, print
 from host.errors import CallerError
 
 # Where `report(options)` of each benchmark lives; imported when it runs.
-MODULES = {"kernels": "kernels", "models": "models", "compile": "builds"}
+MODULES = {
+    "kernels": "kernels",
+    "models": "models",
+    "compile": "builds",
+    "profile": "profiles",
+}
 
 
 def run(arguments: argparse.Namespace) -> int:
