@@ -11,7 +11,7 @@ import fcntl
 import os
 import platform
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from protos.values import Counter
@@ -32,6 +32,9 @@ CORTEX_A72 = {
     "ld_spec": 0x70, "st_spec": 0x71, "ase_spec": 0x74,
 }  # fmt: skip
 
+# Value, nanoseconds enabled, nanoseconds running.
+Reading = tuple[int, int, int]
+
 
 class Counters:
     """Open events; `notes` says which could not be opened and why."""
@@ -39,6 +42,11 @@ class Counters:
     def __init__(self, files: dict[str, int], notes: tuple[str, ...]) -> None:
         self._files = files
         self.notes = notes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the events that are open."""
+        return tuple(self._files)
 
     def start(self) -> None:
         """Count from zero."""
@@ -51,7 +59,17 @@ class Counters:
 
     def read(self) -> tuple[Counter, ...]:
         """Return the counts, scaled up where they were multiplexed."""
-        return tuple(_read(name, file) for name, file in self._files.items())
+        pairs = zip(self._files, self.readings(), strict=True)
+        return tuple(found for name, reading in pairs if (found := counted(name, reading)))
+
+    def silent(self, counted: Iterable[Counter]) -> tuple[str, ...]:
+        """Say which open events are not among some that were counted: they never ran."""
+        heard = {counter.name for counter in counted}
+        return tuple(f"counter {name}: never ran" for name in self.names if name not in heard)
+
+    def readings(self) -> tuple[Reading, ...]:
+        """Return (value, enabled ns, running ns) of every event as the kernel has them."""
+        return tuple(struct.unpack("=QQQ", os.read(file, 24)) for file in self._files.values())
 
     def _all(self, request: int) -> None:
         for file in self._files.values():
@@ -97,8 +115,11 @@ def _event(name: str, arch: str) -> tuple[int, int]:
     raise KeyError(name)
 
 
-def _read(name: str, file: int) -> Counter:
-    value, enabled_ns, running_ns = struct.unpack("=QQQ", os.read(file, 24))
-    if 0 < running_ns < enabled_ns:
+def counted(name: str, reading: Reading) -> Counter | None:
+    """Return an event's count, scaled up where it was multiplexed; None where it never ran."""
+    value, enabled_ns, running_ns = reading
+    if running_ns <= 0:
+        return None
+    if running_ns < enabled_ns:
         value = round(value * enabled_ns / running_ns)
     return Counter(name, value, enabled_ns, running_ns)

@@ -85,10 +85,14 @@ class Program:
         return weights.synthetic(self.manifest["inputs"][0])
 
     def run_watched(self, inputs: np.ndarray, watch: Watch) -> np.ndarray:
-        """Run once with `watch` called around every row of the kernel table."""
+        """Return a copy of the output of one run with `watch` around every kernel."""
+        return np.from_dlpack(self.watched(self.bound(inputs), watch)).copy()
+
+    def watched(self, invoke: Callable[[], Any], watch: Watch) -> Any:
+        """Call what `bound` returned with `watch` called around every row of the kernel table."""
         self._vm["set_instrument"](self._ffi.convert(watch))
         try:
-            output = self.run(inputs)
+            output = invoke()
         except Crashed as e:
             raise watch.failure or e from e
         finally:
@@ -109,17 +113,18 @@ class Watch:
     def __call__(self, func: Any, name: str, before: bool, ret: Any, *args: Any) -> int:
         if name in self._known:
             try:
-                self.before() if before else self._count(func, name, args)
+                self.before() if before else self.after(self.count(name), func, args)
             except AgentError as e:
                 self.failure = e  # the runtime would turn it into its own error
                 raise
         return 0
 
-    def _count(self, func: Any, name: str, args: Sequence[Any]) -> None:
+    def count(self, name: str) -> int:
+        """Return the row that has just run; raises Rejected where the table has another call."""
         index, self._next = self._next, self._next + 1
         if index >= len(self._calls) or self._calls[index] != name:
             raise Rejected(f"call {index} is {name}, which its manifest has elsewhere")
-        self.after(index, func, args)
+        return index
 
     def before(self) -> None:
         """Note that a kernel is about to run."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from device_agent.errors import Rejected, WrongVersion
 from device_agent.values import Job
-from protos.values import Block, KernelTiming, TimingPlan, VerifyReport
+from protos.values import Block, Profile, TimingPlan, VerifyReport
 
 # Bumped when the way an artifact's entry function is called changes.
 RUNTIME_ABI = 1
@@ -29,8 +29,8 @@ class Runner(Protocol):
         """Run the golden input freely and forced."""
         ...
 
-    def profile(self, job: Job, repeats: int) -> tuple[KernelTiming, ...]:
-        """Time every row of the kernel table."""
+    def profile(self, job: Job, repeats: int) -> Profile:
+        """Time and count every row of the kernel table."""
         ...
 
     def infer(self, job: Job, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

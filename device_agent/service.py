@@ -129,8 +129,8 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
     @unary
     def Profile(self, request: Any, context: Any) -> Any:
         with self._run(request, context, synthetic=request.synthetic_weights) as job:
-            rows = self._machine.runner.profile(job, max(1, request.repeats))
-        return pb.ProfileReply(kernels=[to_message(pb.KernelTiming, row) for row in rows])
+            profile = self._machine.runner.profile(job, max(1, request.repeats))
+        return to_message(pb.ProfileReply, profile)
 
     @streaming
     def Measure(self, request: Any, context: Any) -> Iterator[Any]:

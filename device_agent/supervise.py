@@ -25,7 +25,7 @@ from device_agent.frames import Frame, read_frame, write_frame
 from device_agent.runner import OnPhase
 from device_agent.values import Job
 from protos.convert import from_json
-from protos.values import Block, KernelTiming, TimingPlan, VerifyReport
+from protos.values import Block, Profile, TimingPlan, VerifyReport
 
 POLL_S = 0.02
 STDERR_TAIL_BYTES = 400
@@ -61,11 +61,11 @@ class ProcessRunner:
         with self._started(job, "verify") as child:
             return from_json(VerifyReport, _result(child.receive()))
 
-    def profile(self, job: Job, repeats: int) -> tuple[KernelTiming, ...]:
+    def profile(self, job: Job, repeats: int) -> Profile:
         """Time every row of the kernel table."""
-        with self._started(job, "profile", repeats=repeats) as child:
-            rows = _result(child.receive())["kernels"]
-        return tuple(from_json(KernelTiming, row) for row in rows)
+        header = {"repeats": repeats, "counters": self._counters}
+        with self._started(job, "profile", **header) as child:
+            return from_json(Profile, _result(child.receive()))
 
     def infer(self, job: Job, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Run batches and yield outputs."""

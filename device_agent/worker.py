@@ -75,8 +75,9 @@ def _block(
     plan = TimingPlan(**header["plan"])
     invoke = program.bound(program.example())
     block = take_block(invoke, plan, time.perf_counter_ns, on_phase)
-    counted = [asdict(counter) for counter in opened.read()]
-    return {**asdict(block), "counters": counted, "notes": opened.notes}
+    counted = opened.read()
+    notes = (*opened.notes, *opened.silent(counted))
+    return {**asdict(block), "counters": [asdict(c) for c in counted], "notes": notes}
 
 
 def _verify(
@@ -88,8 +89,7 @@ def _verify(
 def _profile(
     job: Job, header: Mapping[str, Any], opened: counters.Counters, replies: IO[bytes]
 ) -> Mapping[str, Any]:
-    rows = profile(Program(job), header["repeats"], time.perf_counter_ns)
-    return {"kernels": [asdict(row) for row in rows]}
+    return asdict(profile(Program(job), header["repeats"], time.perf_counter_ns, opened))
 
 
 def _infer(

@@ -75,7 +75,8 @@ class Meter:
         """Yield (layer, median milliseconds) of every kernel call."""
         with tempfile.TemporaryDirectory() as folder:
             artifact = self.artifact(network, policy, Path(folder))
-            for timing in self.session.profile(artifact, synthetic_weights=True):
+            profile = self.session.profile(artifact, synthetic_weights=True)
+            for timing in profile.kernels:
                 yield timing.layer, sorted(timing.samples_ns)[len(timing.samples_ns) // 2] / 1e6
 
 

@@ -174,7 +174,7 @@ class BoardServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Profile(self, request, context):
-        """Time every kernel call.
+        """Time and count every kernel call, and the whole program beside them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -6,6 +6,7 @@ Host and agent share them, so that messages stay at the edge of both (protos/con
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 
 UNDER_VOLTAGE, FREQUENCY_CAPPED, THROTTLED, SOFT_LIMIT = 1, 2, 4, 8
 
@@ -113,10 +114,50 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True)
 class KernelTiming:
-    """The samples of one row of the manifest's kernel table, one per repeat."""
+    """The samples of one row of the manifest's kernel table, one per repeat.
+
+    `instrument_ns` is what the instrument took of each, and what was taken off; `counters` are
+    over all repeats.
+    """
 
     index: int
     call: str
     layer: str
     kind: str
     samples_ns: tuple[int, ...]
+    instrument_ns: int = 0
+    counters: tuple[Counter, ...] = ()
+
+    @property
+    def median_us(self) -> float:
+        """Median microseconds of one call."""
+        return median(self.samples_ns) / 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Every kernel call, and the whole program as timed in turn with them.
+
+    `end_to_end_ns` are plain runs, one per repeat; `notes` say which counters are absent, and why.
+    """
+
+    kernels: tuple[KernelTiming, ...]
+    end_to_end_ns: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sums_ns(self) -> tuple[int, ...]:
+        """Nanoseconds of all kernels together, one sum per repeat."""
+        runs = zip(*(kernel.samples_ns for kernel in self.kernels), strict=True)
+        return tuple(sum(run) for run in runs)
+
+    @property
+    def excess_ratio(self) -> float | None:
+        """How far the kernels' median sum is above the median plain run, as a share of it.
+
+        None where no plain run was timed.
+        """
+        if not self.end_to_end_ns:
+            return None
+        whole_ns = median(self.end_to_end_ns)
+        return (median(self.sums_ns) - whole_ns) / whole_ns

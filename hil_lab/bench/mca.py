@@ -1,4 +1,4 @@
-"""Static cycles of a kernel's inner loops on the Cortex-A72, by llvm-mca; nothing is run.
+"""Static cycles on the Cortex-A72, by llvm-mca; nothing is run.
 
 What this leaves out: cache misses, branch misses, and how often each loop runs.
 """
@@ -6,19 +6,16 @@ What this leaves out: cache misses, branch misses, and how often each loop runs.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from hil_lab.bench.disassembly import Function, Instruction
 from host.errors import CallerError
 
 MCA = "llvm-mca"
-ITERATIONS = 200
-_FUNCTION = re.compile(r"^([A-Za-z_][\w.]*):")
-_LABEL = re.compile(r"^(\.L\w+):")
-_BACK = re.compile(r"^\s+(?:b\.\w+\s+|cbn?z\s+\w+,\s*|tbn?z\s+.*,\s*|b\s+)(\.L\w+)")
-_INSTRUCTION = re.compile(r"^\s+([a-z][\w.]*)\s*(.*)$")
+# The difference of two lengths: what happens once, when the pipeline fills, is not counted.
+ITERATIONS = (40, 140)
 _SPILL = re.compile(r"^(?:ldr|str|ldp|stp|ldur|stur)$")
 # x29 is a frame pointer at negative offsets only; else the compiler uses it as any register.
 _STACK = re.compile(r"\[sp\b|\[x29,\s*#-")
@@ -50,52 +47,46 @@ class Loop:
         return self.products / self.cycles if self.cycles else 0.0
 
 
-def inner_loops(assembly: str) -> list[Loop]:
-    """Return the inner loops of an aarch64 function; most products first, then most cycles."""
-    loops = [_analyse(body) for body in _bodies(assembly)]
+def inner_loops(functions: Iterable[Function]) -> list[Loop]:
+    """Return the inner loops of an aarch64 kernel; most products first, then most cycles."""
+    bodies = [body for f in functions if is_kernel(f.name) for body in _bodies(f.instructions)]
+    loops = [_analyse(body, cost) for body, cost in zip(bodies, cycles(bodies), strict=True)]
     return sorted(loops, key=lambda loop: (-loop.products, -loop.cycles))
 
 
-def require_mca() -> None:
-    """Raise CallerError where llvm-mca is not installed."""
-    if shutil.which(MCA) is None:
-        raise CallerError(f"{MCA} is not installed: apt install llvm")
-
-
-def _bodies(assembly: str) -> Iterator[list[str]]:
-    """Yield the instructions of every loop that holds no other loop."""
-    lines = _kernel_lines(assembly)
-    labels: dict[str, int] = {}
-    ranges: list[tuple[int, int]] = []
-    for number, line in enumerate(lines):
-        if label := _LABEL.match(line):
-            labels[label.group(1)] = number
-        elif (back := _BACK.match(line)) and back.group(1) in labels:
-            ranges.append((labels[back.group(1)], number))
-    for start, end in ranges:
-        if not any(start <= a and b <= end and (a, b) != (start, end) for a, b in ranges):
-            body = [line for line in lines[start : end + 1] if _INSTRUCTION.match(line)]
-            # Code behind a return that jumps back to the function's end is no loop.
-            if not any(line.split() == ["ret"] for line in body):
-                yield [line for line in body if not line.lstrip().startswith(".")]
-
-
-def _kernel_lines(assembly: str) -> list[str]:
+def is_kernel(name: str) -> bool:
     """Leave out what every object holds: argument checks and runtime stubs, all named `__...`."""
-    kept, inside = [], False
-    for line in assembly.splitlines():
-        if function := _FUNCTION.match(line):
-            inside = not function.group(1).startswith("__") or "lambda" in function.group(1)
-        if inside:
-            kept.append(line)
-    return kept
+    return not name.startswith("__") or "lambda" in name
 
 
-def _analyse(body: list[str]) -> Loop:
-    pairs = [(m.group(1), m.group(2)) for line in body if (m := _INSTRUCTION.match(line))]
+def cycles(blocks: Sequence[Sequence[Instruction]]) -> list[float]:
+    """Return the cycles of each block when it repeats, in the steady state."""
+    few, many = (_totals(blocks, count) for count in ITERATIONS)
+    repeats = ITERATIONS[1] - ITERATIONS[0]
+    return [(b - a) / repeats for a, b in zip(few, many, strict=True)]
+
+
+def _bodies(instructions: Sequence[Instruction]) -> Iterator[Sequence[Instruction]]:
+    """Yield the instructions of every loop that holds no other loop."""
+    numbers = {instruction.address: i for i, instruction in enumerate(instructions)}
+    ranges = [
+        (numbers[instruction.target], i)
+        for i, instruction in enumerate(instructions)
+        if instruction.target in numbers and instruction.target <= instruction.address
+    ]
+    for start, end in dict.fromkeys(ranges):
+        if not any(start <= a and b <= end and (a, b) != (start, end) for a, b in ranges):
+            body = instructions[start : end + 1]
+            # Code behind a return that jumps back to the function's end is no loop.
+            if not any(instruction.name == "ret" for instruction in body):
+                yield body
+
+
+def _analyse(body: Sequence[Instruction], cost: float) -> Loop:
+    pairs = [(instruction.name, instruction.operands) for instruction in body]
     return Loop(
         instructions=len(pairs),
-        cycles=_cycles(body),
+        cycles=cost,
         products=sum(_products(name, operands) for name, operands in pairs),
         spills=sum(bool(_SPILL.match(n) and _STACK.search(o)) for n, o in pairs),
         vector=any(_VECTOR.search(operands) for _, operands in pairs),
@@ -110,17 +101,23 @@ def _products(name: str, operands: str) -> int:
     return 0
 
 
-def _cycles(body: list[str]) -> float:
-    """Return cycles per iteration; branches are left out, since the loop repeats by itself."""
-    kept = [line for line in body if not re.match(r"^\s+(?:b\.|b\s|cbn?z|tbn?z|bl\s|ret)", line)]
-    result = subprocess.run(
-        [MCA, "-mtriple=aarch64", "-mcpu=cortex-a72", f"-iterations={ITERATIONS}"],
-        input="\n".join(kept),
+def _totals(blocks: Sequence[Sequence[Instruction]], iterations: int) -> list[int]:
+    """Return the cycles of so many repeats of each block: one process for all of them."""
+    if not blocks:
+        return []
+    regions = (
+        "\n".join(["# LLVM-MCA-BEGIN", *(i.text for i in block), "# LLVM-MCA-END", ""])
+        for block in blocks
+    )
+    options = (f"-iterations={iterations}", "-all-views=false", "-summary-view")
+    done = subprocess.run(
+        [MCA, "-mtriple=aarch64", "-mcpu=cortex-a72", *options],
+        input="".join(regions),
         capture_output=True,
         text=True,
         check=False,
     )
-    found = re.search(r"Total Cycles:\s+(\d+)", result.stdout)
-    if found is None:
-        raise CallerError(f"{MCA} cannot read a kernel: {result.stderr.strip()[:200]}")
-    return int(found.group(1)) / ITERATIONS
+    totals = [int(found) for found in re.findall(r"Total Cycles:\s+(\d+)", done.stdout)]
+    if len(totals) != len(blocks):
+        raise CallerError(f"{MCA} cannot read a kernel: {done.stderr.strip()[:200]}")
+    return totals

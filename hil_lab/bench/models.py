@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from torch import nn
 
 from device_agent.program import Program
 from device_agent.values import Job
-from hil_lab.bench.networks import BenchNetwork
+from hil_lab.bench.networks import NETWORKS, BenchNetwork, chosen
 from hil_lab.bench.peers import (
     FP32_PEERS,
     INT8_PEERS,
@@ -31,6 +31,7 @@ from hil_lab.bench.peers import (
     prepared,
     torch_eager,
 )
+from hil_lab.bench.report import Options, Report, Show, Table, number, over
 from hil_lab.console import Reporter
 from host.graph import trace_with_plan
 from host.lower.build import Builder
@@ -38,7 +39,8 @@ from host.lower.targets import local_target, refusal
 from host.policy import Policy, Space, uncompressed, uniform_int8
 
 OURS, OURS_INT8 = "hil-lab", "hil-lab int8"
-WARM_UP_ROUNDS = 5
+WARM_UP_ROUNDS, DEFAULT_ROUNDS = 5, 30
+RATIOS = ("fp32 / best", "int8 / best", "int8 / fp32")
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,67 @@ class ModelTimes:
         present = [medians[name] for name in peers if name in medians]
         return min(present) / medians[ours] if present and ours in medians else None
 
+    @property
+    def fp32_ratio(self) -> float | None:
+        """How many times faster our fp32 is than the best peer's."""
+        return self.ratio(OURS, list(FP32_PEERS))
+
+    @property
+    def int8_ratio(self) -> float | None:
+        """How many times faster our int8 is than the best peer's."""
+        return self.ratio(OURS_INT8, list(INT8_PEERS))
+
+    @property
+    def int8_over_fp32(self) -> float | None:
+        """How many times faster our int8 is than our fp32."""
+        return self.ratio(OURS_INT8, [OURS])
+
     def to_dict(self) -> dict[str, Any]:
         """Return samples, medians and ratios as JSON."""
-        return asdict(self) | {
-            "median_ms": self.median_ms,
-            "fp32_ratio": self.ratio(OURS, list(FP32_PEERS)),
-            "int8_ratio": self.ratio(OURS_INT8, list(INT8_PEERS)),
-            "int8_over_fp32": self.ratio(OURS_INT8, [OURS]),
-        }
+        derived = ("median_ms", "fp32_ratio", "int8_ratio", "int8_over_fp32")
+        return asdict(self) | {name: getattr(self, name) for name in derived}
+
+    def row(self, names: Sequence[str]) -> list[str]:
+        """Return the medians of some contenders and the ratios as a line of a table."""
+        medians = [number(self.median_ms.get(name)) for name in names]
+        ratios = (self.fp32_ratio, self.int8_ratio, self.int8_over_fp32)
+        return [self.network, *medians, *(number(ratio) for ratio in ratios)]
+
+
+def report(options: Options) -> Report:
+    """Time some networks on every runtime there is."""
+    networks = chosen(options.networks)
+    rounds, threads = options.rounds or DEFAULT_ROUNDS, (options.threads or (1,))[0]
+    times = [time_models(n, threads, rounds, options.reporter) for n in networks]
+    names = list(dict.fromkeys(name for t in times for name in t.median_ms))
+    reasons = dict.fromkeys(reason for t in times for reason in t.unavailable.values())
+    return Report(
+        samples={"models": [t.to_dict() for t in times]},
+        tables=[Table(("ms", *names, *RATIOS), [t.row(names) for t in times])],
+        shows=list(shows(times, networks)),
+        missing=list(reasons),
+    )
+
+
+def shows(times: Sequence[ModelTimes], networks: Sequence[BenchNetwork]) -> Iterator[Show]:
+    """Yield the bars on ratios of medians; those without a network that has both are left out."""
+    convolutional = {n.name for n in networks if n.convolutional}
+    fp32 = _known(t.fp32_ratio for t in times)
+    int8 = _known(t.int8_ratio for t in times)
+    ours = _known(t.int8_over_fp32 for t in times if t.network in convolutional)
+    where = over(networks, NETWORKS)
+    for name, ratios, reduced, bar in (
+        ("fp32 over the best peer, geometric mean", fp32, statistics.geometric_mean, 1.1),
+        ("fp32 over the best peer, least", fp32, min, 0.85),
+        ("int8 over onnxruntime's, geometric mean", int8, statistics.geometric_mean, 1.0),
+        ("our int8 over our fp32, least of the convolutional", ours, min, 1.8),
+    ):
+        if ratios:
+            yield Show(name + where, reduced(ratios), "", bar)
+
+
+def _known(ratios: Iterable[float | None]) -> list[float]:
+    return [ratio for ratio in ratios if ratio is not None]
 
 
 def time_models(bench: BenchNetwork, threads: int, rounds: int, reporter: Reporter) -> ModelTimes:
@@ -102,14 +157,14 @@ def _interleaved(
     runners: dict[str, Runner], rounds: int, on_round: Callable[[int], None]
 ) -> dict[str, tuple[float, ...]]:
     samples: dict[str, list[float]] = {name: [] for name in runners}
-    for number in range(WARM_UP_ROUNDS + rounds):
+    for done in range(WARM_UP_ROUNDS + rounds):
         for name, run in runners.items():
             start = time.perf_counter_ns()
             run()
             took_ms = (time.perf_counter_ns() - start) / 1e6
-            if number >= WARM_UP_ROUNDS:
+            if done >= WARM_UP_ROUNDS:
                 samples[name].append(took_ms)
-        on_round(max(number + 1 - WARM_UP_ROUNDS, 0))
+        on_round(max(done + 1 - WARM_UP_ROUNDS, 0))
     return {name: tuple(values) for name, values in samples.items()}
 
 

@@ -23,6 +23,7 @@ class BenchNetwork:
     model: str
     input_shape: Size
     classes: int = 10
+    convolutional: bool = True
 
     def make(self) -> nn.Module:
         """Return the network with batch norms that are not the identity."""
@@ -64,7 +65,7 @@ for _network in (
     BenchNetwork("resnet56", "cifar-resnet56", CIFAR),
     BenchNetwork("vgg16-cifar", "vgg16-cifar", CIFAR),
     BenchNetwork("mobilenetv2-224", "timm:mobilenetv2_100", IMAGENET, 1000),
-    BenchNetwork("vit-tiny-32", f"{__name__}:vit_tiny_32", CIFAR),
+    BenchNetwork("vit-tiny-32", f"{__name__}:vit_tiny_32", CIFAR, convolutional=False),
 ):
     NETWORKS.register(_network.name)(_network)
 

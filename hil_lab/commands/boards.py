@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from hil_lab.console import print_json, print_table
+from hil_lab.console import print_json, print_table, print_text
 from hil_lab.inventory import DEFAULT_INVENTORY, LOCAL, open_board, read_inventory
 from host.artifact import Artifact
 from host.boards.protocol import PROTOCOLS
-from host.boards.types import BoardInfo
+from host.boards.types import BoardInfo, Profile
 from host.errors import BoardError, CallerError
 from host.registry import did_you_mean
 
@@ -90,15 +91,34 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 def _profile(arguments: argparse.Namespace) -> int:
     with open_board(_board(arguments)) as client, client.lease("profile") as session:
-        timings = session.profile(_artifact(arguments))
-    rows = [(t, sorted(t.samples_ns)[len(t.samples_ns) // 2] / 1e3) for t in timings]
+        profile = session.profile(_artifact(arguments))
     if arguments.json:
-        print_json([{**asdict(t), "median_us": us} for t, us in rows])
-        return 0
-    total = sum(us for _, us in rows)
-    cells = [[t.layer, t.kind, f"{us:.1f}", f"{us / total:.1%}"] for t, us in rows]
-    print_table(("layer", "kernel", "us", "share"), cells)
+        rows = [{**asdict(k), "median_us": k.median_us} for k in profile.kernels]
+        print_json({**asdict(profile), "kernels": rows, "excess_ratio": profile.excess_ratio})
+    else:
+        _print_profile(profile)
     return 0
+
+
+def _print_profile(profile: Profile) -> None:
+    """Write every kernel call with its share and its events per run, and the sum of all."""
+    total_us, repeats = median(profile.sums_ns) / 1e3, len(profile.sums_ns)
+    names = list(dict.fromkeys(c.name for k in profile.kernels for c in k.counters))
+    cells = []
+    for kernel in profile.kernels:
+        events = {c.name: f"{c.value / repeats:,.0f}" for c in kernel.counters}
+        share = f"{kernel.median_us / total_us:.1%}"
+        own = [kernel.layer, kernel.kind, f"{kernel.median_us:.1f}", share]
+        cells.append([*own, *(events.get(name, "-") for name in names)])
+    print_table(("layer", "kernel", "us", "share", *names), cells)
+    if profile.excess_ratio is not None:
+        whole_us = median(profile.end_to_end_ns) / 1e3
+        print_text(
+            f"\nall kernels {total_us:.1f} us, end to end {whole_us:.1f} us, "
+            f"apart {profile.excess_ratio:+.1%}"
+        )
+    for note in profile.notes:
+        print_text(f"missing   {note}")
 
 
 def _board(arguments: argparse.Namespace) -> str:

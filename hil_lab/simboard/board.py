@@ -7,7 +7,7 @@ in a child process, under qemu where need be. It never pretends to have computed
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +26,15 @@ from hil_lab.simboard.noise import factors
 from hil_lab.simboard.power import CORES, SimMeter
 from hil_lab.simboard.thermal import AMBIENT_C, Physics
 from host.canonical import canonical_json
-from protos.values import Block, Conditions, Counter, KernelTiming, TimingPlan, VerifyReport
+from protos.values import (
+    Block,
+    Conditions,
+    Counter,
+    KernelTiming,
+    Profile,
+    TimingPlan,
+    VerifyReport,
+)
 
 KIND = "sim:rpi4"
 ARCH = "aarch64"
@@ -100,7 +108,8 @@ class SimRunner:
             block = take_block(invoke, plan, physics.clock_ns, on_phase)
         finally:
             self.busy_cores = 0.0
-        return replace(block, counters=_counters(costs, block))
+        window_ns, runs = sum(block.samples_ns), len(block.samples_ns)
+        return replace(block, counters=_counters(costs, window_ns, runs))
 
     def verify(self, job: Job) -> VerifyReport:
         """Run the golden input for real."""
@@ -112,21 +121,20 @@ class SimRunner:
         run_fault(self._settings.fault, job.limits, self._physics)
         yield from self._numbers(job).infer(job, batches)
 
-    def profile(self, job: Job, repeats: int) -> tuple[KernelTiming, ...]:
-        """Return the model's time of every kernel, with noise."""
+    def profile(self, job: Job, repeats: int) -> Profile:
+        """Return the model's time and bus events of every kernel, with noise on the time."""
         run_fault(self._settings.fault, job.limits, self._physics)
         costs = cost.program_costs(job.manifest, self._settings.clock_mhz * 1e6)
-        noise = self._noise(job, "profile")
-        return tuple(
-            KernelTiming(
-                index=index,
-                call=row["call"],
-                layer=row["layer"],
-                kind=row["kind"],
-                samples_ns=tuple(int(c.seconds * 1e9 * next(noise)) for _ in range(repeats)),
-            )
-            for index, (row, c) in enumerate(zip(job.manifest["kernels"], costs, strict=True))
-        )
+        noise, whole_noise = self._noise(job, "profile"), self._noise(job, "profile", "whole")
+        kernels = []
+        for index, (row, c) in enumerate(zip(job.manifest["kernels"], costs, strict=True)):
+            samples_ns = tuple(int(c.seconds * 1e9 * next(noise)) for _ in range(repeats))
+            names = (row["call"], row["layer"], row["kind"])
+            events = _counters((c,), sum(samples_ns), repeats)
+            kernels.append(KernelTiming(index, *names, samples_ns, counters=events))
+        nominal_ns = sum(c.seconds for c in costs) * 1e9
+        whole_ns = tuple(int(nominal_ns * next(whole_noise)) for _ in range(repeats))
+        return Profile(tuple(kernels), whole_ns)
 
     def cancel(self) -> None:
         """End a real run; a simulated one is over before anybody could cancel it."""
@@ -183,9 +191,8 @@ def _identity(name: str, settings: SimSettings) -> Identity:
     return Identity(name, KIND, ARCH, fingerprint, capabilities)
 
 
-def _counters(costs: tuple[cost.Cost, ...], block: Block) -> tuple[Counter, ...]:
+def _counters(costs: Sequence[cost.Cost], window_ns: int, runs: int) -> tuple[Counter, ...]:
     """Bus and cache events as the model has them; the cycle count follows from time."""
-    window_ns, runs = sum(block.samples_ns), len(block.samples_ns)
     refills = sum(c.dram_bytes for c in costs) // cost.LINE_BYTES * runs
     values = {"l2d_refill": refills, "bus_access": refills}
     return tuple(Counter(name, value, window_ns, window_ns) for name, value in values.items())

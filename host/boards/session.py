@@ -15,9 +15,9 @@ from host.boards.types import (
     Block,
     BoardInfo,
     Energy,
-    KernelTiming,
     Lease,
     Measurement,
+    Profile,
     Progress,
     VerifyReport,
 )
@@ -108,15 +108,15 @@ class BoardSession:
 
     def profile(
         self, artifact: Artifact, repeats: int = PROFILE_REPEATS, *, synthetic_weights: bool = False
-    ) -> tuple[KernelTiming, ...]:
-        """Time every kernel call of an artifact."""
+    ) -> Profile:
+        """Time and count every kernel call of an artifact, and the whole of it beside them."""
         self.upload(artifact, weights=not synthetic_weights)
         request = pb.ProfileRequest(
             repeats=repeats, synthetic_weights=synthetic_weights, **self._run_fields(artifact)
         )
         with self._running():
             reply = self._stub.Profile(request, timeout=self._run_timeout_s)
-        return tuple(from_message(KernelTiming, row) for row in reply.kernels)
+        return from_message(Profile, reply)
 
     def infer(self, artifact: Artifact, samples: np.ndarray) -> np.ndarray:
         """Run the compiled program on samples (n, ...) and return its outputs (n, classes)."""

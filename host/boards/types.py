@@ -17,6 +17,7 @@ from protos.values import (
     Energy,
     KernelTiming,
     LayerCheck,
+    Profile,
     VerifyReport,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "LayerCheck",
     "Lease",
     "Measurement",
+    "Profile",
     "Progress",
     "VerifyReport",
 ]

@@ -34,7 +34,7 @@ from host.policy import Policy, program_digest
 from host.types import Graph
 
 # Bumped when the graph or the calling convention of a library changes.
-LIBRARY_VERSION = 1
+LIBRARY_VERSION = 2
 
 
 @dataclass

@@ -27,6 +27,7 @@ from protos.values import (
     Counter,
     KernelTiming,
     LayerCheck,
+    Profile,
     TimingPlan,
     VerifyReport,
 )
@@ -182,12 +183,14 @@ class FakeRunner:
         self._enter()
         return VerifyReport((LayerCheck("layer", 64),), 0.0, 1.0, 0.0)
 
-    def profile(self, job: Job, repeats: int) -> tuple[KernelTiming, ...]:
+    def profile(self, job: Job, repeats: int) -> Profile:
         self._enter()
-        return tuple(
+        rows = job.manifest["kernels"]
+        kernels = tuple(
             KernelTiming(i, row["call"], row["layer"], row["kind"], (1000,) * repeats)
-            for i, row in enumerate(job.manifest["kernels"])
+            for i, row in enumerate(rows)
         )
+        return Profile(kernels, (1000 * len(rows),) * repeats, ("counter cycles: fake",))
 
     def infer(self, job: Job, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         self._enter()

@@ -92,9 +92,17 @@ class TestBoardContract:
     def test_profile_times_every_row_of_the_kernel_table(
         self, session: BoardSession, plain: Artifact
     ) -> None:
-        rows = session.profile(plain, 4)
-        assert [row.call for row in rows] == ["matmul", "relu"]
-        assert all(len(row.samples_ns) == 4 for row in rows)
+        profile = session.profile(plain, 4)
+        assert [row.call for row in profile.kernels] == ["matmul", "relu"]
+        assert all(len(row.samples_ns) == 4 for row in profile.kernels)
+        assert len(profile.end_to_end_ns) == len(profile.sums_ns) == 4
+        assert profile.excess_ratio is not None
+
+    def test_a_profile_has_counters_or_says_why_not(
+        self, session: BoardSession, plain: Artifact
+    ) -> None:
+        profile = session.profile(plain, 4)
+        assert profile.notes or all(row.counters for row in profile.kernels)
 
     def test_a_second_user_is_told_who_has_it(
         self, client: BoardClient, session: BoardSession

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hil_lab.bench import models
-from hil_lab.bench.builds import CHANGED_LAYERS, changed, time_builds
+from hil_lab.bench.builds import CHANGED_LAYERS, BuildTimes, changed, time_builds
 from hil_lab.bench.models import OURS, OURS_INT8, ModelTimes, time_models
 from hil_lab.bench.networks import NETWORKS, BenchNetwork, chosen
 from hil_lab.bench.peers import PeerUnavailable, Runner, torch_eager
@@ -36,10 +36,26 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_builds_are_timed_cold_known_and_changed() -> None:
     times = time_builds(TINY, "cortex-a72", 2, 0, Silent())
-    assert len(times.known_s) == len(times.changed_s) == len(times.compiled) == 2
+    assert (
+        len(times.known_s)
+        == len(times.changed_s)
+        == len(times.compiled)
+        == len(times.products)
+        == 2
+    )
     assert times.cold_s > max(times.known_s)
     assert 0 < times.upload_bytes < 1_000_000
     assert times.to_dict()["changed_median_s"] == pytest.approx(sum(times.changed_s) / 2)
+
+
+def test_builds_show_what_the_bars_are_on() -> None:
+    compiled = (("bit_gemm", "quantize"), ("conv_fp32",))
+    times = BuildTimes("n", "t", 5.0, (0.1, 0.3), (0.5, 2.0), compiled, (1, 1), 900_000)
+    shows = {show.name: show for show in times.shows()}
+    barred = [(show.value, show.bar, show.holds) for show in shows.values() if show.bar]
+    assert barred == [
+        (1.25, 1.0, False), (0.2, 0.3, True), (5.0, 6.0, True), (2, 2, True), (0.9, 1.0, True),
+    ]  # fmt: skip
 
 
 def test_a_changed_policy_differs_in_two_layers() -> None:
@@ -96,6 +112,22 @@ def test_a_ratio_is_against_the_best_peer() -> None:
     assert times.ratio(OURS, ["missing"]) is None
 
 
+def test_models_show_means_and_least_ratios_of_the_networks_that_ran() -> None:
+    def times(name: str, ours: float, int8: float) -> ModelTimes:
+        samples = {OURS: (ours,), OURS_INT8: (int8,), "torch": (4.0,), "onnxruntime int8": (1.0,)}
+        return ModelTimes(name, 1, samples, {}, {})
+
+    some = [times("resnet20", 2.0, 1.0), times("vit-tiny-32", 8.0, 4.0)]
+    shows = list(models.shows(some, chosen(["resnet20", "vit-tiny-32"])))
+    assert [(show.value, show.bar, show.holds) for show in shows] == [
+        (pytest.approx(1.0), 1.1, False),
+        (0.5, 0.85, False),
+        (pytest.approx(0.5), 1.0, False),
+        (2.0, 1.8, True),
+    ]
+    assert all(show.name.endswith("(resnet20, vit-tiny-32)") for show in shows)
+
+
 def test_an_unknown_network_gets_a_hint() -> None:
     with pytest.raises(CallerError, match='did you mean "resnet20"'):
         chosen(["resnet2"])
@@ -105,8 +137,12 @@ def test_an_unknown_network_gets_a_hint() -> None:
 def test_kernels_are_listed_by_format(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["bench", "kernels", "--network", "tiny", "--json"])
     listed = json.loads(capsys.readouterr().out)
+    assert listed["machine"]["cores"] >= 1
     assert {row["format"] for row in listed["kernels"]} == {"fp32", "int8", "a2w2"}
     convs = [row for row in listed["kernels"] if row["kind"] == "conv_fp32"]
     assert convs
     assert all(row["macs_per_cycle"] > 0.5 for row in convs)
-    assert code == (1 if listed["fallbacks"] else 0)
+    assert code == (0 if all(show["holds"] for show in listed["shows"]) else 1)
+    assert [show["bar"] for show in listed["shows"]] == [3.8, 7.6, 0, 0]
+    assert all("(tiny)" in show["name"] for show in listed["shows"])
+    assert listed["missing"]  # whole layers are those of another network

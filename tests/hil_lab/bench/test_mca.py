@@ -1,4 +1,4 @@
-"""Inner loops of an assembly listing: which ones there are, what they multiply, what they spill."""
+"""Inner loops of a kernel: which ones there are, what they multiply, what they spill."""
 
 from __future__ import annotations
 
@@ -6,40 +6,42 @@ import shutil
 
 import pytest
 
-from hil_lab.bench.mca import inner_loops, require_mca
-from host.errors import CallerError
+from hil_lab.bench.disassembly import Function, Instruction, parse
+from hil_lab.bench.mca import cycles, inner_loops
 
 needs_mca = pytest.mark.skipif(shutil.which("llvm-mca") is None, reason="llvm-mca is missing")
 
 LISTING = """
-__tvm_ffi_main:
-.LBB0_1:
-\tadd\tx0, x0, #1
-\tcmp\tx0, x1
-\tb.ne\t.LBB0_1
-kernel_compute_:
-.LBB1_1:
-\tmov\tx9, xzr
-.LBB1_2:
-\tldr\tq0, [x2], #16
-\tldr\tq4, [sp, #32]
-\tfmla\tv16.4s, v0.4s, v1.s[0]
-\tfmla\tv17.4s, v0.4s, v2.s[0]
-\tsubs\tx9, x9, #1
-\tb.ne\t.LBB1_2
-.LBB1_3:
-\tfmul\ts0, s1, s2
-\tsubs\tx8, x8, #1
-\tb.ne\t.LBB1_3
-\tsubs\tx10, x10, #1
-\tb.ne\t.LBB1_1
-\tret
+0000000000000000 <__tvm_ffi_main>:
+       0:      	add	x0, x0, #1
+       4:      	cmp	x0, x1
+       8:      	b.ne	0x0 <__tvm_ffi_main>
+
+000000000000000c <kernel_compute_>:
+       c:      	mov	x9, xzr
+      10:      	ldr	q0, [x2], #16
+      14:      	ldr	q4, [sp, #32]
+      18:      	fmla	v16.4s, v0.4s, v1.s[0]
+      1c:      	fmla	v17.4s, v0.4s, v2.s[0]
+      20:      	subs	x9, x9, #1
+      24:      	b.ne	0x10 <kernel_compute_+0x4>
+      28:      	fmul	s0, s1, s2
+      2c:      	subs	x8, x8, #1
+      30:      	b.ne	0x28 <kernel_compute_+0x1c>
+      34:      	subs	x10, x10, #1
+      38:      	b.ne	0xc <kernel_compute_>
+      3c:      	ret
 """
+
+
+def block(*texts: str) -> tuple[Instruction, ...]:
+    pairs = (text.partition(" ") for text in texts)
+    return tuple(Instruction(4 * i, name, rest) for i, (name, _, rest) in enumerate(pairs))
 
 
 @needs_mca
 def test_only_the_innermost_loops_of_the_kernel_itself_are_counted() -> None:
-    first, second = inner_loops(LISTING)
+    first, second = inner_loops(parse(LISTING))
     assert (first.products, first.spills, first.vector, first.scalar_float) == (8, 1, True, False)
     assert first.instructions == 6
     assert 0 < first.products_per_cycle <= 4.0
@@ -48,19 +50,19 @@ def test_only_the_innermost_loops_of_the_kernel_itself_are_counted() -> None:
 
 @needs_mca
 def test_independent_products_reach_the_peak_and_a_chain_does_not() -> None:
-    def loop(registers: list[int]) -> str:
-        lines = [f"\tfmla\tv{r}.4s, v0.4s, v1.4s" for r in registers]
-        return "\n".join(["kernel:", ".LBB0_1:", *lines, "\tsubs\tx9, x9, #1", "\tb.ne\t.LBB0_1"])
-
-    (many,) = inner_loops(loop(list(range(8, 24))))
-    (chain,) = inner_loops(loop([8] * 16))
-    assert many.products_per_cycle > 3.5
-    assert chain.products_per_cycle < 0.5 * many.products_per_cycle
+    many = block(*(f"fmla v{r}.4s, v0.4s, v1.4s" for r in range(8, 24)))
+    chain = block(*["fmla v8.4s, v0.4s, v1.4s"] * 16)
+    free, bound = cycles([many, chain])
+    assert 4 * 16 / free > 3.9
+    assert bound > 2 * free
 
 
-def test_without_the_tool_one_sentence_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(CallerError, match="apt install llvm"):
-        require_mca()
+@needs_mca
+def test_what_happens_once_is_not_counted() -> None:
+    (alone,) = cycles([block("fmla v8.4s, v0.4s, v1.4s")])
+    assert alone == 4.0  # the latency of a sum that waits for itself
+    assert cycles([]) == []
+
+
+def test_a_function_without_a_loop_has_none() -> None:
+    assert inner_loops([Function("kernel", block("ret"))]) == []

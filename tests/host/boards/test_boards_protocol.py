@@ -19,6 +19,7 @@ from protos.values import (
     Energy,
     KernelTiming,
     LayerCheck,
+    Profile,
     TimingPlan,
     VerifyReport,
 )
@@ -92,6 +93,9 @@ conditions = st.builds(
 )
 samples = st.lists(counts, max_size=5).map(tuple)
 counters = st.lists(st.builds(Counter, names, counts, counts, counts), max_size=3).map(tuple)
+timings = st.builds(
+    KernelTiming, st.integers(0, 99), names, names, names, samples, counts, counters
+)
 MESSAGES = {
     pb.Block: st.builds(
         Block,
@@ -104,7 +108,13 @@ MESSAGES = {
         st.lists(names, max_size=3).map(tuple),
     ),
     pb.Energy: st.builds(Energy, reals, reals, counts, counts, names, st.none() | reals),
-    pb.KernelTiming: st.builds(KernelTiming, st.integers(0, 99), names, names, names, samples),
+    pb.KernelTiming: timings,
+    pb.ProfileReply: st.builds(
+        Profile,
+        st.lists(timings, max_size=2).map(tuple),
+        samples,
+        st.lists(names, max_size=2).map(tuple),
+    ),
     pb.VerifyReport: st.builds(
         VerifyReport,
         st.lists(st.builds(LayerCheck, names, counts, counts, counts), max_size=2).map(tuple),
