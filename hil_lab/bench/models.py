@@ -1,45 +1,44 @@
 """Whole networks against the runtimes a user would otherwise pick: one process, interleaved.
 
-Every round runs each contender once in turn, so that what slows the machine slows all of them;
-ratios are of medians.
+Every round gives each contender its turn, so that what slows the machine slows all of them; ratios
+are of medians.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import tvm
 from torch import nn
 
 from device_agent.program import Program
-from device_agent.values import Job
+from hil_lab.bench.interleave import turns
 from hil_lab.bench.networks import NETWORKS, BenchNetwork, chosen
+from hil_lab.bench.own import loaded, reserve_threads, use_threads
 from hil_lab.bench.peers import (
     FP32_PEERS,
     INT8_PEERS,
     PeerUnavailable,
     Runner,
-    prepared,
+    Threaded,
+    explained,
     torch_eager,
 )
 from hil_lab.bench.report import Options, Report, Show, Table, number, over
-from hil_lab.console import Reporter
+from hil_lab.console import Advance, Reporter
 from host.graph import trace_with_plan
 from host.lower.build import Builder
 from host.lower.targets import local_target, refusal
-from host.policy import Policy, Space, uncompressed, uniform_int8
+from host.policy import Space, uncompressed, uniform_int8
 
 OURS, OURS_INT8 = "hil-lab", "hil-lab int8"
-WARM_UP_ROUNDS, DEFAULT_ROUNDS = 5, 30
+DEFAULT_ROUNDS, MOST_THREADS = 30, 2
 RATIOS = ("fp32 / best", "int8 / best", "int8 / fp32")
 
 
@@ -91,20 +90,21 @@ class ModelTimes:
         """Return the medians of some contenders and the ratios as a line of a table."""
         medians = [number(self.median_ms.get(name)) for name in names]
         ratios = (self.fp32_ratio, self.int8_ratio, self.int8_over_fp32)
-        return [self.network, *medians, *(number(ratio) for ratio in ratios)]
+        return [self.network, f"{self.threads}", *medians, *(number(ratio) for ratio in ratios)]
 
 
 def report(options: Options) -> Report:
     """Time some networks on every runtime there is."""
     networks = chosen(options.networks)
-    rounds, threads = options.rounds or DEFAULT_ROUNDS, (options.threads or (1,))[0]
-    times = [time_models(n, threads, rounds, options.reporter) for n in networks]
+    rounds = options.rounds or DEFAULT_ROUNDS
+    threads = options.threads or tuple(range(1, min(MOST_THREADS, os.cpu_count() or 1) + 1))
+    times = [t for n in networks for t in time_models(n, threads, rounds, options.reporter)]
     names = list(dict.fromkeys(name for t in times for name in t.median_ms))
     reasons = dict.fromkeys(reason for t in times for reason in t.unavailable.values())
     return Report(
         samples={"models": [t.to_dict() for t in times]},
-        tables=[Table(("ms", *names, *RATIOS), [t.row(names) for t in times])],
-        shows=list(shows(times, networks)),
+        tables=[Table(("ms", "threads", *names, *RATIOS), [t.row(names) for t in times])],
+        shows=list(shows([t for t in times if t.threads == min(threads)], networks)),
         missing=list(reasons),
     )
 
@@ -115,7 +115,8 @@ def shows(times: Sequence[ModelTimes], networks: Sequence[BenchNetwork]) -> Iter
     fp32 = _known(t.fp32_ratio for t in times)
     int8 = _known(t.int8_ratio for t in times)
     ours = _known(t.int8_over_fp32 for t in times if t.network in convolutional)
-    where = over(networks, NETWORKS)
+    threads = times[0].threads
+    where = f", {threads} thread{'s' if threads > 1 else ''}{over(networks, NETWORKS)}"
     for name, ratios, reduced, bar in (
         ("fp32 over the best peer, geometric mean", fp32, statistics.geometric_mean, 1.1),
         ("fp32 over the best peer, least", fp32, min, 0.85),
@@ -130,72 +131,80 @@ def _known(ratios: Iterable[float | None]) -> list[float]:
     return [ratio for ratio in ratios if ratio is not None]
 
 
-def time_models(bench: BenchNetwork, threads: int, rounds: int, reporter: Reporter) -> ModelTimes:
-    """Time a network on every runtime there is."""
+def time_models(
+    bench: BenchNetwork, threads: Sequence[int], rounds: int, reporter: Reporter
+) -> list[ModelTimes]:
+    """Time a network on every runtime there is, for each number of threads in turn."""
+    reserve_threads(max(threads))
     network, sample = bench.make(), bench.sample()
-    expected = torch_eager(network, sample, threads)()
-    runners: dict[str, Runner] = {}
+    expected = torch_eager(network, sample)(1)()
+    contenders: dict[str, Threaded] = _ours(bench, network, sample)
     unavailable: dict[str, str] = {}
     peers = [(name, registry[name]) for registry in (FP32_PEERS, INT8_PEERS) for name in registry]
-    total = 2 + len(peers) + rounds
-    with reporter.progress("models", f"{bench.name}, {threads} threads", total) as advance:
-        runners |= _ours(bench, network, sample, threads)
-        for name, prepare in peers:
-            advance(len(runners) + len(unavailable), f"preparing {name}")
+    total = len(peers) + rounds * len(threads)
+    with reporter.progress("models", bench.name, total) as advance:
+        for done, (name, prepare) in enumerate(peers):
+            advance(done, f"preparing {name}")
             try:
-                runners[name] = prepared(name, prepare, network, sample, threads)
+                with explained(name):
+                    contenders[name] = prepare(network, sample)
             except PeerUnavailable as e:
                 unavailable[name] = str(e)
-        error = {
-            name: _distance(run(), expected) for name, run in runners.items() if "int8" not in name
-        }
-        samples = _interleaved(runners, rounds, lambda n: advance(total - rounds + n, ""))
-    return ModelTimes(bench.name, threads, samples, error, unavailable)
+        times = []
+        for turn, count in enumerate(threads):
+            runners, failed = _ready(contenders, count)
+            error = {n: _distance(run(), expected) for n, run in runners.items() if not _int8(n)}
+            first = len(peers) + turn * rounds
+            samples = turns(count, rounds).samples_ms(runners, partial(_shifted, advance, first))
+            times.append(ModelTimes(bench.name, count, samples, error, unavailable | failed))
+    return times
 
 
-def _interleaved(
-    runners: dict[str, Runner], rounds: int, on_round: Callable[[int], None]
-) -> dict[str, tuple[float, ...]]:
-    samples: dict[str, list[float]] = {name: [] for name in runners}
-    for done in range(WARM_UP_ROUNDS + rounds):
-        for name, run in runners.items():
-            start = time.perf_counter_ns()
-            run()
-            took_ms = (time.perf_counter_ns() - start) / 1e6
-            if done >= WARM_UP_ROUNDS:
-                samples[name].append(took_ms)
-        on_round(max(done + 1 - WARM_UP_ROUNDS, 0))
-    return {name: tuple(values) for name, values in samples.items()}
+def _shifted(advance: Advance, first: int, done: int) -> None:
+    advance(first + done, "")
 
 
-def _ours(
-    bench: BenchNetwork, network: nn.Module, sample: torch.Tensor, threads: int
-) -> dict[str, Runner]:
+def _ready(
+    contenders: Mapping[str, Threaded], threads: int
+) -> tuple[dict[str, Runner], dict[str, str]]:
+    """Return what runs with so many threads, each of which has run once, and what does not."""
+    runners: dict[str, Runner] = {}
+    failed: dict[str, str] = {}
+    for name, threaded in contenders.items():
+        try:
+            with explained(name):
+                run = threaded(threads)
+                run()
+                runners[name] = run
+        except PeerUnavailable as e:
+            failed[name] = str(e)
+    return runners, failed
+
+
+def _int8(name: str) -> bool:
+    return name == OURS_INT8 or name in INT8_PEERS
+
+
+def _ours(bench: BenchNetwork, network: nn.Module, sample: torch.Tensor) -> dict[str, Threaded]:
     """Build our fp32 program with its weights, and the int8 one with made-up ones."""
     graph, _ = trace_with_plan(network, bench.name, bench.input_shape, bench.classes)
-    builder = Builder(graph, local_target(), threads, source=network)
-    tvm.get_global_func("runtime.config_threadpool")(1, threads)
-    programs = {
-        OURS: uncompressed(graph),
-        OURS_INT8: uniform_int8(Space(graph, refusal)),
-    }
+    builder = Builder(graph, local_target(), source=network)
+    policies = {OURS: uncompressed(graph), OURS_INT8: uniform_int8(Space(graph, refusal))}
+    image = sample.numpy()
     return {
-        name: _program(builder, network, policy, sample.numpy(), with_weights=name == OURS)
-        for name, policy in programs.items()
+        name: _threaded(loaded(builder, network, policy, image if name == OURS else None), image)
+        for name, policy in policies.items()
     }
 
 
-def _program(
-    builder: Builder, network: nn.Module, policy: Policy, image: np.ndarray, *, with_weights: bool
-) -> Runner:
-    """Load a program as the agent does, into this process."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        artifact = builder.build(network, policy, root, sample=image if with_weights else None)
-        job = Job(artifact.manifest, root / "blobs", synthetic=not with_weights)
-        return partial(Program(job).run, image)
+def _threaded(program: Program, image: np.ndarray) -> Threaded:
+    def threaded(threads: int) -> Runner:
+        use_threads(threads)
+        return program.bound(image)
+
+    return threaded
 
 
-def _distance(values: np.ndarray, expected: np.ndarray) -> float:
+def _distance(output: Any, expected: np.ndarray) -> float:
     span = float(expected.max() - expected.min()) or 1.0
-    return float(np.abs(values.reshape(expected.shape) - expected).max()) / span
+    return float(np.abs(np.from_dlpack(output).reshape(expected.shape) - expected).max()) / span

@@ -1,4 +1,7 @@
-"""The runtimes that a user would otherwise pick, each as one function that runs a network once."""
+"""The runtimes that a user would otherwise pick: each takes a network, then a number of threads.
+
+What is timed is the call alone: the input is bound before, as far as a runtime allows.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,10 @@ from torch import nn
 
 from host.registry import Registry
 
-Runner = Callable[[], np.ndarray]
-Prepare = Callable[[nn.Module, torch.Tensor, int], Runner]
+Runner = Callable[[], Any]
+# Threads -> what runs the network once; made anew for every number of threads.
+Threaded = Callable[[int], Runner]
+Prepare = Callable[[nn.Module, torch.Tensor], Threaded]
 CALIBRATION_IMAGES = 16
 
 
@@ -30,50 +35,55 @@ FP32_PEERS: Registry[Prepare] = Registry("peer")
 INT8_PEERS: Registry[Prepare] = Registry("peer")
 
 
-def prepared(
-    name: str, prepare: Prepare, network: nn.Module, sample: torch.Tensor, threads: int
-) -> Runner:
-    """Return a peer's runner, which has run once; raises PeerUnavailable for any reason."""
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn whatever a peer raises into PeerUnavailable."""
     try:
-        run = prepare(network, sample, threads)
-        run()
+        yield
     except PeerUnavailable:
         raise
     except Exception as e:  # every runtime raises what it likes
         raise PeerUnavailable(f"{name}: {str(e).strip().partition(chr(10))[0]}") from e
-    return run
 
 
 @FP32_PEERS.register("torch")
-def torch_eager(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
+def torch_eager(network: nn.Module, sample: torch.Tensor) -> Threaded:
     """PyTorch as it is."""
-    torch.set_num_threads(threads)
 
     def run() -> np.ndarray:
         with torch.inference_mode():
             result: np.ndarray = network(sample).numpy()
         return result
 
-    return run
+    def threaded(threads: int) -> Runner:
+        torch.set_num_threads(threads)
+        return run
+
+    return threaded
 
 
 @FP32_PEERS.register("torch.compile")
-def torch_compiled(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
-    """PyTorch through inductor, which needs a C++ compiler."""
-    return torch_eager(cast(nn.Module, torch.compile(network)), sample, threads)
+def torch_compiled(network: nn.Module, sample: torch.Tensor) -> Threaded:
+    """PyTorch through inductor, which needs a C++ compiler; a number of threads is compiled in."""
+
+    def threaded(threads: int) -> Runner:
+        torch.compiler.reset()
+        return torch_eager(cast(nn.Module, torch.compile(network)), sample)(threads)
+
+    return threaded
 
 
 @FP32_PEERS.register("onnxruntime")
-def onnxruntime(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
+def onnxruntime(network: nn.Module, sample: torch.Tensor) -> Threaded:
     """ONNX Runtime on the exported network."""
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "net.onnx"
         _export(network, sample, exported)
-        return _session(exported, sample, threads)
+        return _sessions(exported.read_bytes(), sample)
 
 
 @INT8_PEERS.register("onnxruntime int8")
-def onnxruntime_int8(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
+def onnxruntime_int8(network: nn.Module, sample: torch.Tensor) -> Threaded:
     """ONNX Runtime's static quantization: symmetric weights per channel, calibrated inputs."""
     quantization = _module("onnxruntime.quantization")
     with tempfile.TemporaryDirectory() as folder:
@@ -90,11 +100,11 @@ def onnxruntime_int8(network: nn.Module, sample: torch.Tensor, threads: int) -> 
             weight_type=quantization.QuantType.QInt8,
             activation_type=quantization.QuantType.QUInt8,
         )
-        return _session(out, sample, threads)
+        return _sessions(out.read_bytes(), sample)
 
 
 @FP32_PEERS.register("ncnn")
-def ncnn(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
+def ncnn(network: nn.Module, sample: torch.Tensor) -> Threaded:
     """Tencent's ncnn on the network converted by pnnx."""
     library = _module("ncnn")
     pnnx = _module("pnnx")
@@ -103,22 +113,25 @@ def ncnn(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
         with _silenced():
             pnnx.export(network, str(root / "net.pt"), sample)
         net = library.Net()
-        net.opt.num_threads = threads
         with _silenced():
             failed = net.load_param(str(root / "net.ncnn.param")) or net.load_model(
                 str(root / "net.ncnn.bin")
             )
         if failed:
             raise PeerUnavailable("ncnn: the converted network cannot be loaded")
-    image = sample[0].numpy()
+    image = library.Mat(sample[0].numpy())
 
     def run() -> np.ndarray:
         with net.create_extractor() as extractor:
-            extractor.input("in0", library.Mat(image))
+            extractor.input("in0", image)
             _, out = extractor.extract("out0")
             return np.array(out)[None]
 
-    return run
+    def threaded(threads: int) -> Runner:
+        net.opt.num_threads = threads
+        return run
+
+    return threaded
 
 
 @contextmanager
@@ -161,19 +174,23 @@ def _export(network: nn.Module, sample: torch.Tensor, path: Path) -> None:
     program.save(str(path))
 
 
-def _session(model: Path, sample: torch.Tensor, threads: int) -> Runner:
+def _sessions(model: bytes, sample: torch.Tensor) -> Threaded:
     runtime = _module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     feed = {"x": sample.numpy()}
 
-    def run() -> np.ndarray:
-        result: np.ndarray = session.run(None, feed)[0]
-        return result
+    def threaded(threads: int) -> Runner:
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    return run
+        def run() -> np.ndarray:
+            result: np.ndarray = session.run(None, feed)[0]
+            return result
+
+        return run
+
+    return threaded
 
 
 def _module(name: str) -> Any:

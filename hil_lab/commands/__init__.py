@@ -99,7 +99,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("kernels", "models", "compile", "profile"))
+    parser.add_argument("what", choices=("kernels", "models", "layers", "compile", "profile"))
     parser.add_argument("--network", action="append", default=[], help="only this one; repeatable")
     parser.add_argument("--threads", default="", help="threads of every runtime, such as 1,2")
     parser.add_argument("--rounds", type=int, default=0, help="repeats of every timing")
@@ -131,6 +131,8 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("prove a program against its network", _verify, f"{_HERE}.verify"),
     "evaluate": Command("accuracy of the compiled program", _evaluate, f"{_HERE}.evaluate"),
     "boards": Command("boards: list, show, measure, profile", _boards, f"{_HERE}.boards"),
-    "bench": Command("benchmarks: kernels, models, compile, profile", _bench, f"{_HERE}.bench"),
+    "bench": Command(
+        "benchmarks: kernels, models, layers, compile, profile", _bench, f"{_HERE}.bench"
+    ),
     "agent": Command("run the daemon of a board", _agent, f"{_HERE}.agent", raw=True),
 }

@@ -16,6 +16,7 @@ MODULES = {
     "models": "models",
     "compile": "builds",
     "profile": "profiles",
+    "layers": "layers",
 }
 
 

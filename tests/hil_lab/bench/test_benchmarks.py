@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from hil_lab.bench import models
 from hil_lab.bench.builds import CHANGED_LAYERS, BuildTimes, changed, time_builds
 from hil_lab.bench.models import OURS, OURS_INT8, ModelTimes, time_models
 from hil_lab.bench.networks import NETWORKS, BenchNetwork, chosen
-from hil_lab.bench.peers import PeerUnavailable, Runner, torch_eager
+from hil_lab.bench.own import use_threads
+from hil_lab.bench.peers import PeerUnavailable, Threaded, torch_eager
 from hil_lab.cli import main
 from hil_lab.console import Silent
 from host.errors import CallerError
@@ -76,14 +78,14 @@ def peers(**prepare: object) -> Registry[object]:
     return registry
 
 
-def broken(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
+def broken(network: nn.Module, sample: torch.Tensor) -> Threaded:
     def run() -> np.ndarray:
         raise RuntimeError("no such instruction\nand much more")
 
-    return run
+    return lambda threads: run
 
 
-def absent(network: nn.Module, sample: torch.Tensor, threads: int) -> Runner:
+def absent(network: nn.Module, sample: torch.Tensor) -> Threaded:
     raise PeerUnavailable("absent is not installed")
 
 
@@ -94,7 +96,9 @@ def test_every_contender_runs_every_round_and_the_missing_ones_say_why(
         models, "FP32_PEERS", peers(eager=torch_eager, absent=absent, broken=broken)
     )
     monkeypatch.setattr(models, "INT8_PEERS", peers())
-    times = time_models(TINY, 1, 3, Silent())
+    one, times = time_models(TINY, (1, 2), 3, Silent())
+    assert (one.threads, times.threads) == (1, 2)
+    assert set(one.samples_ms) == set(times.samples_ms)
     assert set(times.samples_ms) == {OURS, OURS_INT8, "eager"}
     assert {len(values) for values in times.samples_ms.values()} == {3}
     assert times.unavailable == {
@@ -125,7 +129,18 @@ def test_models_show_means_and_least_ratios_of_the_networks_that_ran() -> None:
         (pytest.approx(0.5), 1.0, False),
         (2.0, 1.8, True),
     ]
-    assert all(show.name.endswith("(resnet20, vit-tiny-32)") for show in shows)
+    assert all(show.name.endswith("1 thread (resnet20, vit-tiny-32)") for show in shows)
+
+
+def test_threads_that_are_no_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "models", "--threads", "1,two"]) == 2
+    assert "--threads takes numbers such as 1,2" in capsys.readouterr().err
+
+
+def test_a_programs_threads_leave_the_others_their_cores() -> None:
+    before = os.sched_getaffinity(0)
+    use_threads(1)
+    assert os.sched_getaffinity(0) == before
 
 
 def test_an_unknown_network_gets_a_hint() -> None:
