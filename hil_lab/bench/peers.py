@@ -105,30 +105,33 @@ def onnxruntime_int8(network: nn.Module, sample: torch.Tensor) -> Threaded:
 
 @FP32_PEERS.register("ncnn")
 def ncnn(network: nn.Module, sample: torch.Tensor) -> Threaded:
-    """Tencent's ncnn on the network converted by pnnx."""
+    """Tencent's ncnn on the network converted by pnnx; loaded anew for a number of threads."""
     library = _module("ncnn")
     pnnx = _module("pnnx")
+    names = ("net.ncnn.param", "net.ncnn.bin")
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
         with _silenced():
-            pnnx.export(network, str(root / "net.pt"), sample)
-        net = library.Net()
-        with _silenced():
-            failed = net.load_param(str(root / "net.ncnn.param")) or net.load_model(
-                str(root / "net.ncnn.bin")
-            )
-        if failed:
-            raise PeerUnavailable("ncnn: the converted network cannot be loaded")
+            pnnx.export(network, f"{folder}/net.pt", sample)
+        files = {name: (Path(folder) / name).read_bytes() for name in names}
     image = library.Mat(sample[0].numpy())
 
-    def run() -> np.ndarray:
-        with net.create_extractor() as extractor:
-            extractor.input("in0", image)
-            _, out = extractor.extract("out0")
-            return np.array(out)[None]
-
     def threaded(threads: int) -> Runner:
+        net = library.Net()
         net.opt.num_threads = threads
+        with tempfile.TemporaryDirectory() as folder, _silenced():
+            for name, data in files.items():
+                (Path(folder) / name).write_bytes(data)
+            param, model = (f"{folder}/{name}" for name in names)
+            failed = net.load_param(param) or net.load_model(model)
+        if failed:
+            raise PeerUnavailable("ncnn: the converted network cannot be loaded")
+
+        def run() -> np.ndarray:
+            with net.create_extractor() as extractor:
+                extractor.input("in0", image)
+                _, out = extractor.extract("out0")
+                return np.array(out)[None]
+
         return run
 
     return threaded
