@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hil_lab.bench.disassembly import Function, Instruction
@@ -21,9 +21,11 @@ _SPILL = re.compile(r"^(?:ldr|str|ldp|stp|ldur|stur)$")
 _STACK = re.compile(r"\[sp\b|\[x29,\s*#-")
 _VECTOR = re.compile(r"\bv\d+\.\d+[bhsd]|\bq\d+\b")
 _SCALAR_FLOAT = re.compile(r"^(?:fmul|fadd|fsub|fmadd|fdiv|fmax|fmaxnm)$")
+_FLOAT_MAC = re.compile(r"^f(?:mla|mls)$")
+_REGISTER = re.compile(r"\b[vqdshb](\d+)\b")
 # Multiply-accumulates of one instruction, by mnemonic and lanes; `cnt` counts one-bit products.
 _MACS = (
-    (re.compile(r"^f(?:mla|mls)$"), re.compile(r"\.4s"), 4),
+    (_FLOAT_MAC, re.compile(r"\.4s"), 4),
     (re.compile(r"^[su]m(?:ul|la|ls)l2?$"), re.compile(r"\.8h"), 8),
     (re.compile(r"^cnt$"), re.compile(r"\.16b"), 128),
     (re.compile(r"^cnt$"), re.compile(r"\.8b"), 64),
@@ -68,18 +70,41 @@ def cycles(blocks: Sequence[Sequence[Instruction]]) -> list[float]:
 
 def _bodies(instructions: Sequence[Instruction]) -> Iterator[Sequence[Instruction]]:
     """Yield the instructions of every loop that holds no other loop."""
-    numbers = {instruction.address: i for i, instruction in enumerate(instructions)}
+    numbers: dict[int | None, int] = {
+        instruction.address: i for i, instruction in enumerate(instructions)
+    }
     ranges = [
-        (numbers[instruction.target], i)
+        (start, i)
         for i, instruction in enumerate(instructions)
-        if instruction.target in numbers and instruction.target <= instruction.address
+        if (start := numbers.get(instruction.target, i + 1)) <= i
+        and _comes_back(instructions, numbers, start, i)
     ]
     for start, end in dict.fromkeys(ranges):
         if not any(start <= a and b <= end and (a, b) != (start, end) for a, b in ranges):
-            body = instructions[start : end + 1]
-            # Code behind a return that jumps back to the function's end is no loop.
-            if not any(instruction.name == "ret" for instruction in body):
-                yield body
+            yield instructions[start : end + 1]
+
+
+def _comes_back(
+    instructions: Sequence[Instruction], numbers: Mapping[int | None, int], start: int, end: int
+) -> bool:
+    """Whether a way leads from `start` to the jump back at `end`.
+
+    Code behind a function's return that jumps back to its end is no loop.
+    """
+    seen, ahead = set(), [start]
+    while ahead:
+        at = ahead.pop()
+        if at == end:
+            return True
+        if at in seen or not start <= at < end:
+            continue
+        seen.add(at)
+        name = instructions[at].name
+        if name not in ("b", "ret"):
+            ahead.append(at + 1)
+        if (target := numbers.get(instructions[at].target)) is not None:
+            ahead.append(target)
+    return False
 
 
 def _analyse(body: Sequence[Instruction], cost: float) -> Loop:
@@ -87,14 +112,32 @@ def _analyse(body: Sequence[Instruction], cost: float) -> Loop:
     return Loop(
         instructions=len(pairs),
         cycles=cost,
-        products=sum(_products(name, operands) for name, operands in pairs),
+        products=_products(pairs),
         spills=sum(bool(_SPILL.match(n) and _STACK.search(o)) for n, o in pairs),
         vector=any(_VECTOR.search(operands) for _, operands in pairs),
         scalar_float=any(_SCALAR_FLOAT.match(n) and not _VECTOR.search(o) for n, o in pairs),
     )
 
 
-def _products(name: str, operands: str) -> int:
+def _products(pairs: Sequence[tuple[str, str]]) -> int:
+    """Return the products that a turn adds to sums which outlive it.
+
+    A float multiply-add whose sum begins anew in every turn is a step of a polynomial, say.
+    """
+    begun = {
+        register
+        for name, operands in pairs
+        if not _FLOAT_MAC.match(name) and not name.startswith("st")
+        for register in _REGISTER.findall(operands)[: 2 if name.startswith("ldp") else 1]
+    }
+    return sum(
+        _count(name, operands)
+        for name, operands in pairs
+        if not (_FLOAT_MAC.match(name) and _REGISTER.findall(operands)[0] in begun)
+    )
+
+
+def _count(name: str, operands: str) -> int:
     for mnemonic, lanes, count in _MACS:
         if mnemonic.match(name) and lanes.search(operands):
             return count

@@ -66,3 +66,29 @@ def test_what_happens_once_is_not_counted() -> None:
 
 def test_a_function_without_a_loop_has_none() -> None:
     assert inner_loops([Function("kernel", block("ret"))]) == []
+
+
+@needs_mca
+def test_code_behind_the_return_that_jumps_back_is_no_loop() -> None:
+    listing = (
+        Instruction(0, "cbz", "x0, 0x10", 16),
+        Instruction(4, "fmla", "v0.4s, v1.4s, v2.4s"),
+        Instruction(8, "ldp", "d9, d8, [sp, #16]"),
+        Instruction(12, "ret", ""),
+        Instruction(16, "mov", "x0, #1"),
+        Instruction(20, "b", "0x4", 4),
+    )
+    assert inner_loops([Function("kernel", listing)]) == []
+
+
+@needs_mca
+def test_steps_of_a_polynomial_are_no_products() -> None:
+    listing = (
+        Instruction(0, "ldr", "q1, [x0], #16"),
+        Instruction(4, "mov", "v2.16b, v7.16b"),
+        Instruction(8, "fmla", "v2.4s, v1.4s, v6.4s"),
+        Instruction(12, "fmla", "v0.4s, v1.4s, v2.4s"),
+        Instruction(16, "b.ne", "0x0", 0),
+    )
+    (loop,) = inner_loops([Function("kernel", listing)])
+    assert loop.products == 4
