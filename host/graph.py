@@ -31,15 +31,29 @@ def trace(module: nn.Module, name: str, input_shape: Shape, classes: int) -> Gra
     return trace_with_plan(module, name, input_shape, classes)[0]
 
 
+def trace_unpruned(module: nn.Module, name: str, input_shape: Shape, classes: int) -> Graph:
+    """Return the layers without channel groups, for programs whose widths never change.
+
+    Groups are proven by slicing the network, which takes minutes on one of many blocks.
+    """
+    calls = _execute(module, _example(input_shape))
+    layers = tuple(_layer(layer, call, PruningPlan(())) for layer, call in calls.items())
+    return Graph(name, input_shape, classes, layers)
+
+
 def trace_with_plan(
     module: nn.Module, name: str, input_shape: Shape, classes: int
 ) -> tuple[Graph, PruningPlan]:
     """Return the graph and the pruning plan that its groups come from."""
-    example = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0))
+    example = _example(input_shape)
     calls = _execute(module, example)
     plan = extract_plan(module, list(calls), example)
     layers = tuple(_layer(layer, call, plan) for layer, call in calls.items())
     return Graph(name, input_shape, classes, layers), plan
+
+
+def _example(input_shape: Shape) -> Tensor:
+    return torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0))
 
 
 def _execute(module: nn.Module, example: Tensor) -> dict[str, _Call]:

@@ -19,7 +19,7 @@ from hil_lab.bench.networks import NETWORKS, BenchNetwork, chosen
 from hil_lab.bench.own import loaded, reserve_threads, use_threads
 from hil_lab.bench.report import Options, Report, Show, Table, number, over
 from hil_lab.console import Reporter
-from host.graph import trace_with_plan
+from host.graph import trace_unpruned
 from host.lower.build import Builder
 from host.lower.targets import local_target
 from host.policy import uncompressed
@@ -88,7 +88,7 @@ def time_layers(
 ) -> Iterator[LayerTimes]:
     """Yield the times of every different layer of a network."""
     network = bench.make()
-    graph, _ = trace_with_plan(network, bench.name, bench.input_shape, bench.classes)
+    graph = trace_unpruned(network, bench.name, bench.input_shape, bench.classes)
     builder = Builder(graph, local_target(), source=network)
     program = loaded(builder, network, uncompressed(graph), None)
     use_threads(threads)

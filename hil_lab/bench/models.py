@@ -32,7 +32,7 @@ from hil_lab.bench.peers import (
 )
 from hil_lab.bench.report import Options, Report, Show, Table, number, over
 from hil_lab.console import Advance, Reporter
-from host.graph import trace_with_plan
+from host.graph import trace_unpruned
 from host.lower.build import Builder
 from host.lower.targets import local_target, refusal
 from host.policy import Space, uncompressed, uniform_int8
@@ -187,7 +187,7 @@ def _int8(name: str) -> bool:
 
 def _ours(bench: BenchNetwork, network: nn.Module, sample: torch.Tensor) -> dict[str, Threaded]:
     """Build our fp32 program with its weights, and the int8 one with made-up ones."""
-    graph, _ = trace_with_plan(network, bench.name, bench.input_shape, bench.classes)
+    graph = trace_unpruned(network, bench.name, bench.input_shape, bench.classes)
     builder = Builder(graph, local_target(), source=network)
     policies = {OURS: uncompressed(graph), OURS_INT8: uniform_int8(Space(graph, refusal))}
     image = sample.numpy()

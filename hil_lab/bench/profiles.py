@@ -16,7 +16,7 @@ from hil_lab.bench.networks import BenchNetwork, chosen
 from hil_lab.bench.report import Options, Report, Show, Table
 from hil_lab.inventory import LOCAL, open_board
 from host.boards.session import BoardSession
-from host.graph import trace_with_plan
+from host.graph import trace_unpruned
 from host.lower.build import Builder
 from host.lower.targets import local_target, refusal
 from host.policy import Policy, Space, uncompressed, uniform_int8
@@ -109,7 +109,7 @@ def profiled(
 ) -> Iterator[Truth]:
     """Yield the profiles of a network's uniform programs, with made-up weights."""
     network = bench.make()
-    graph, _ = trace_with_plan(network, bench.name, bench.input_shape, bench.classes)
+    graph = trace_unpruned(network, bench.name, bench.input_shape, bench.classes)
     builder = Builder(graph, local_target(), threads, source=network)
     policies: dict[str, Policy] = {
         "fp32": uncompressed(graph),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hil_lab.bench.networks import BenchNetwork
-from host.graph import trace_with_plan
+from host.graph import trace_unpruned
 from host.layer_times import FP32, INT8, uniform_programs
 from host.lower.build import Builder
 from host.lower.kernels.kernel import Kernel, symbol
@@ -37,7 +37,7 @@ class Planned:
 def planned(bench: BenchNetwork, target: Target) -> Iterator[Planned]:
     """Yield the program of a network in every number format."""
     network = bench.make()
-    graph, _ = trace_with_plan(network, bench.name, bench.input_shape, bench.classes)
+    graph = trace_unpruned(network, bench.name, bench.input_shape, bench.classes)
     builder = Builder(graph, target, source=network)
     policies = uniform_programs(Space(graph, refusal))
     for name, program in FORMATS.items():

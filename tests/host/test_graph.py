@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from host.errors import UnsupportedLayer
-from host.graph import trace, trace_with_plan
+from host.graph import trace, trace_unpruned, trace_with_plan
 from host.models import make_network
 from host.types import Graph, Source
 
@@ -82,6 +82,14 @@ def test_concatenation_gives_several_sources_and_flattening_many_channels():
     assert graph["fc"].sources == (Source("c", 6 * 16),)
     assert graph.in_channels(graph["fc"], {"c": 2}) == 2 * 16
     assert graph["b"].padding == (1, 1)
+
+
+def test_without_groups_the_layers_are_the_same_and_nothing_is_prunable():
+    network = make_network("digits-cnn", classes=10, input_shape=(1, 8, 8), seed=0)
+    arguments = (network, "digits-cnn", (1, 8, 8), 10)
+    whole, bare = trace(*arguments), trace_unpruned(*arguments)
+    assert [layer.macs for layer in bare.layers] == [layer.macs for layer in whole.layers]
+    assert not any(layer.is_driver for layer in bare.layers)
 
 
 def test_a_layer_that_is_used_twice_is_refused():
