@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from tvm import tirx
@@ -14,6 +15,8 @@ from host.lower.targets import Target
 
 Parameter = tuple[str, Shape, str]
 Vectors = Callable[[int], Any]
+# Of the function that is being emitted: read once at its entry, so that no loop has to.
+_ZERO: ContextVar[Any] = ContextVar("zero")
 AVX512_LANES = 16
 
 
@@ -26,7 +29,11 @@ def function(parameters: Sequence[Parameter], body: Callable[..., None]) -> tirx
         with T.sblock("kernel"):
             T.reads(*(_whole(buffer) for buffer in buffers[:-1]))
             T.writes(_whole(buffers[-1]))
-            body(*buffers)
+            within = _ZERO.set(_unknown_zero())
+            try:
+                body(*buffers)
+            finally:
+                _ZERO.reset(within)
     return builder.get()
 
 
@@ -48,13 +55,18 @@ def registers(count: int, dtype: str) -> Any:
 
 
 def hidden(number: Any) -> Any:
-    """Return a number that LLVM must read from memory to know.
+    """Return a number that LLVM cannot know: that of a loop which is to stay rolled.
 
-    A loop of so many turns stays rolled; unrolled whole, it may need more registers than there are.
+    Unrolled whole, it may need more registers than there are.
     """
+    return T.bind(_ZERO.get() + number)
+
+
+def _unknown_zero() -> Any:
+    """Return what LLVM must read from memory to know that it is zero."""
     flags = {"disable_lower_builtin": True, "tirx.volatile": True}
     memory = T.alloc_buffer((1,), "int32", scope="local", annotations=flags)
-    T.buffer_store(memory, tirx.const(number, "int32") if isinstance(number, int) else number, [0])
+    T.buffer_store(memory, tirx.const(0, "int32"), [0])
     return T.bind(memory[0])
 
 
