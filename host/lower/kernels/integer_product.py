@@ -194,6 +194,10 @@ class IntegerProduct(Kernel):
         """Emit what comes before all tiles; return the operands as `sums` takes them."""
         return a, w
 
+    def place(self, job: Any, lines: int) -> tuple[Any, Any]:
+        """Return the block of channels and the line of a job; all lines of a block by default."""
+        return job // lines, job % lines
+
     @abstractmethod
     def sums(self, a: Any, w: Any, at: tuple[Any, Any, Any], target: Target) -> Any:
         """Emit the products of one tile; `at` is its block of channels, its line, its first row.
@@ -214,7 +218,7 @@ class IntegerProduct(Kernel):
             writer.begin()
             operands = self.prepare(a, w, target)
             with T.parallel(0, self.blocks * lines) as job, T.serial(0, self.groups) as group:
-                block, line = job // lines, job % lines
+                block, line = self.place(job, lines)
                 first = T.bind(tirx.min(group * self.pixels, self.line - self.pixels))
                 with T.sblock("tile"):
                     T.reads()
