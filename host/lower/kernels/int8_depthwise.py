@@ -178,6 +178,12 @@ def _add_taps(
     *taps: tuple[Any, Any],
 ) -> None:
     """Add the products of one or two taps to all sums of a tile."""
+
+    def eight(codes: Any, first: int) -> Any:
+        if kernel.tile == NEON_CODES:
+            return codes
+        return (tirx.vectorhigh if first else tirx.vectorlow)(f"int8x{NEON_CODES}", codes)
+
     step = kernel.conv.stride[1] * kernel.codes.channels
     starts = [T.bind(kernel.start(at, tap)) for tap in taps]
     weights = [T.bind(w.vload([at[0], *tap, 0], f"int8x{kernel.tile}")) for tap in taps]
@@ -185,20 +191,13 @@ def _add_taps(
         codes = [T.bind(a.vload([s + i * step], f"int8x{kernel.tile}")) for s in starts]
         for first in range(0, kernel.tile, NEON_CODES):
             pairs = zip(codes, weights, strict=True)
-            products = [_smull(_eight(x, first), _eight(y, first)) for x, y in pairs]
+            products = [_smull(eight(x, first), eight(y, first)) for x, y in pairs]
             both = products[0] + products[1] if len(products) > 1 else products[0]
             for part, half in enumerate((tirx.vectorlow, tirx.vectorhigh)):
                 t = i * kernel.tile + first + part * NEON_LANES
                 wide = half("int16x4", both).astype("int32x4")
                 total = sums.vload([t], "int32x4") + wide
                 T.buffer_store(sums, total, [tirx.Ramp(t, 1, NEON_LANES)])
-
-
-def _eight(codes: Any, first: int) -> Any:
-    """Return eight of the codes of a vector, from the first or the ninth on."""
-    if codes.dtype == f"int8x{NEON_CODES}":
-        return codes
-    return (tirx.vectorhigh if first else tirx.vectorlow)(f"int8x{NEON_CODES}", codes)
 
 
 def _smull(a: Any, w: Any) -> Any:
