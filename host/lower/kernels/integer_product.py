@@ -28,6 +28,8 @@ from host.lower.program import Shape, Step
 from host.lower.targets import Target
 from host.lower.views import physical
 
+CODES_OF_A_VECTOR = 4
+
 
 @dataclass(frozen=True)
 class Output:
@@ -233,12 +235,14 @@ class IntegerProduct(Kernel):
         sums = self.sums(*operands, at, target)
         block, line, first = at
         rest = self.output.channels % self.tile
+        # Bytes are packed from as many vectors together as they are narrower.
+        widest = target.fp32_lanes * (CODES_OF_A_VECTOR if self.output.codes else 1)
 
         def write(channels: int) -> None:
             for i in range(self.pixels):
                 row = line * self.line + first + i
-                for start in range(0, channels, target.fp32_lanes):
-                    lanes = min(target.fp32_lanes, channels - start)
+                for start in range(0, channels, widest):
+                    lanes = min(widest, channels - start)
                     at = i * self.tile + start
                     writer.write(sums, at, row, block * self.tile + start, lanes)
 
