@@ -32,6 +32,7 @@ MACS_PER_CYCLE = {
     "depthwise_fp32": 1.2,  # guess: a third of dense; measured boards show a fifth (2.0 of 9.8)
     "matmul_fp32": 3.9,  # mca: 3.91
     "int8_conv": 7.9,  # mca: 7.98
+    "int8_depthwise": 5.3,  # mca: 5.3 to 6.1
 }
 # Bit-serial: cycles per MAC = flush + per_plane_pair x weight bits x activation bits; fitted
 # through mca's A1W1 (62 MAC/cycle) and A3W3 (9.45), gives 20.1 at A2W2 (mca: 15.8 to 21.3).
@@ -44,6 +45,7 @@ OPS_PER_CYCLE = {
     "quantize": 4.0,
     "bit_pack": 8.0,
     "int8_conv": 4.0,
+    "int8_depthwise": 4.0,
     "winograd_fp32": 4.0,
     "bit_gemm": 4.0,
     "elementwise": 4.0,

@@ -20,6 +20,7 @@ from host.lower.kernels.elementwise import Concatenate, Copy, Elementwise
 from host.lower.kernels.epilogue import NHWC
 from host.lower.kernels.grouped_fp32 import GroupedConvFp32
 from host.lower.kernels.int8_conv import Int8Conv, int8_tile
+from host.lower.kernels.int8_depthwise import LINES, Int8Depthwise, depthwise_tile
 from host.lower.kernels.integer_product import IntegerProduct, Output
 from host.lower.kernels.kernel import Accessor, Kernel
 from host.lower.kernels.matmul_fp32 import MatmulFp32, Strided
@@ -228,7 +229,10 @@ def _integer_layer(sel: _Selector, node: Node) -> None:
     codes, reader = _codes(sel, node), _integer_reader(sel, node)
     layout = _layout(sel, reader) if reader else None
     output = Output(node.shape, order, **sel.post(node), codes=layout)
-    product = _int8_product if form.mode == "int8" else _bit_product
+    if _shape(node).groups > 1:
+        product = _depthwise_product
+    else:
+        product = _int8_product if form.mode == "int8" else _bit_product
     kernel, operands = product(sel, node, codes, output)
     channels = (output.channels,)
     offset = _layout(sel, node).offset
@@ -292,6 +296,17 @@ def _int8_product(
     kernel = Int8Conv(output, tile.pixels, tile.channels, shape, layout, depth)
     tiles = {"lines": shape.kernel[0], "n_tile": kernel.tile, "k_tile": depth}
     return kernel, (codes, _integer_weight(sel, node, kernel, "int8_weight", tiles))
+
+
+def _depthwise_product(
+    sel: _Selector, node: Node, codes: Argument, output: Output
+) -> tuple[IntegerProduct, tuple[Argument, ...]]:
+    shape, lines = _shape(node), LINES[sel.target.int8]
+    pixels, tile = depthwise_tile(shape, sel.target)
+    kernel = Int8Depthwise(output, pixels, tile, shape, _layout(sel, node), lines)
+    _, (_, stored, dtype) = kernel.operand_parameters
+    params = {"lines": lines, "tile": tile}
+    return kernel, (codes, sel.weight("depthwise_weight", node.layer, stored, dtype, **params))
 
 
 def _bit_product(

@@ -131,10 +131,10 @@ def refusal(layer: Layer, mode: Mode, weight_bits: int, act_bits: int) -> str | 
     """Say why the kernels of every target refuse a number format for a layer, or return None."""
     if mode == "fp32":
         return None
-    if layer.groups != 1:
+    if layer.groups != 1 and not (mode == "int8" and layer.depthwise):
+        taken = "ungrouped and depthwise" if mode == "int8" else "ungrouped"
         return (
-            f"{layer.name}: {mode} kernels take ungrouped layers, "
-            f"this one has {layer.groups} groups"
+            f"{layer.name}: {mode} kernels take {taken} layers, this one has {layer.groups} groups"
         )
     if mode == "mix" and layer.in_channels < MIN_MIX_CHANNELS:
         return (

@@ -154,6 +154,17 @@ def _int8_weight(weight: Weight, network: nn.Module) -> bytes:
     return _codes(weight, network).astype(np.int8).tobytes()
 
 
+def _depthwise_weight(weight: Weight, network: nn.Module) -> bytes:
+    """Return codes as [C / tile, KH / g, KW, tile, g], g lines of the kernel side by side."""
+    blocks, bands, columns, _ = weight.shape
+    lines, tile = weight.params["lines"], weight.params["tile"]
+    codes = _array(_quantized(weight, network).weight_codes())[:, 0]
+    full = np.zeros((blocks * tile, bands * lines, columns))
+    full[: len(codes), : codes.shape[1]] = codes
+    tiles = full.reshape(blocks, tile, bands, lines, columns)
+    return _raw(tiles.transpose(0, 2, 4, 1, 3), weight)
+
+
 def _bit_weight(weight: Weight, network: nn.Module) -> bytes:
     codes = _codes(weight, network)
     bits = weight.params["bits"]
@@ -202,6 +213,7 @@ _ROLES: dict[str, Callable[[Weight, nn.Module], bytes]] = {
     "winograd_weight": _winograd_weight,
     "grouped_weight": _grouped_weight,
     "int8_weight": _int8_weight,
+    "depthwise_weight": _depthwise_weight,
     "bit_weight": _bit_weight,
     "correction": _correction,
     "scale": _scale,

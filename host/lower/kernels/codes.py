@@ -17,6 +17,8 @@ from host.policy import INT8_BITS
 INT8_OFFSET = 128
 # Integer kernels load whole vectors, up to this many bytes beyond the last code.
 SLACK_BYTES = 128
+# Beyond all codes, and far from where int32 ends.
+LARGE = float(1 << 20)
 # Channels whose bits share a byte of a plane.
 PLANE_CHANNELS = 8
 
@@ -86,7 +88,8 @@ class Codes:
 
         def value(start: int, lanes: int) -> Any:
             dtype = emit.vector("float32", lanes)
-            code = self._code(values.vload([start], dtype), quantizer, lanes)
+            convert = self._saturated if self._saturates(lanes, target) else self._code
+            code = convert(values.vload([start], dtype), quantizer, lanes)
             return tirx.Select(*instead(start, lanes), code) if instead else code
 
         emit.store_bytes(out, at, int(values.shape[0]), value, target)
@@ -101,6 +104,16 @@ class Codes:
         clamped = te.max(te.min(scaled, top), tirx.const(0.0, "float32"))
         shifted = clamped - tirx.const(float(self.offset), "float32")
         return shifted.astype(emit.vector("int32", lanes))
+
+    def _saturates(self, lanes: int, target: Target) -> bool:
+        """Whether the way from int32 to stored bytes clamps by itself."""
+        packed = lanes == target.fp32_lanes == emit.AVX512_LANES
+        return packed and self.bits == INT8_BITS and not self.signed
+
+    def _saturated(self, value: Any, quantizer: Any, lanes: int) -> Any:
+        """Return floats as int32 that are still to be clamped; AVX-512 rounds as it converts."""
+        scaled = te.min(value * quantizer[0], tirx.const(LARGE, "float32"))
+        return emit.rounded(scaled) + emit.spread(quantizer[1].astype("int32"), lanes)
 
     def fill(self, out: Any, quantizer: Any) -> None:
         """Emit all stores but those of the picture: border, slack and padded channels."""

@@ -140,6 +140,14 @@ def store_bytes(
         T.buffer_store(out, _packed(vectors, out.dtype), [run(at + start, together * lanes)])
 
 
+def rounded(value: Any) -> Any:
+    """Return sixteen floats as int32, rounded half to even; too small ones become the least."""
+    nothing = spread(tirx.const(0, "int32"), AVX512_LANES)
+    lanes, mode = tirx.const(-1, "int16"), tirx.const(4, "int32")  # all; as the thread rounds
+    dtype = f"int32x{AVX512_LANES}"
+    return llvm("x86.avx512.mask.cvtps2dq.512", value, nothing, lanes, mode, dtype=dtype)
+
+
 def vector(dtype: str, lanes: int) -> str:
     """Return the type of a vector, or of its element where there is one."""
     return dtype if lanes == 1 else f"{dtype}x{lanes}"

@@ -28,6 +28,8 @@ from host.lower.program import Shape, Step
 from host.lower.targets import Target
 from host.lower.views import physical
 
+CODES_OF_A_VECTOR = 4
+
 
 @dataclass(frozen=True)
 class Output:
@@ -194,6 +196,10 @@ class IntegerProduct(Kernel):
         """Emit what comes before all tiles; return the operands as `sums` takes them."""
         return a, w
 
+    def place(self, job: Any, lines: int) -> tuple[Any, Any]:
+        """Return the block of channels and the line of a job; all lines of a block by default."""
+        return job // lines, job % lines
+
     @abstractmethod
     def sums(self, a: Any, w: Any, at: tuple[Any, Any, Any], target: Target) -> Any:
         """Emit the products of one tile; `at` is its block of channels, its line, its first row.
@@ -214,7 +220,7 @@ class IntegerProduct(Kernel):
             writer.begin()
             operands = self.prepare(a, w, target)
             with T.parallel(0, self.blocks * lines) as job, T.serial(0, self.groups) as group:
-                block, line = job // lines, job % lines
+                block, line = self.place(job, lines)
                 first = T.bind(tirx.min(group * self.pixels, self.line - self.pixels))
                 with T.sblock("tile"):
                     T.reads()
@@ -229,12 +235,14 @@ class IntegerProduct(Kernel):
         sums = self.sums(*operands, at, target)
         block, line, first = at
         rest = self.output.channels % self.tile
+        # Bytes are packed from as many vectors together as they are narrower.
+        widest = target.fp32_lanes * (CODES_OF_A_VECTOR if self.output.codes else 1)
 
         def write(channels: int) -> None:
             for i in range(self.pixels):
                 row = line * self.line + first + i
-                for start in range(0, channels, target.fp32_lanes):
-                    lanes = min(target.fp32_lanes, channels - start)
+                for start in range(0, channels, widest):
+                    lanes = min(widest, channels - start)
                     at = i * self.tile + start
                     writer.write(sums, at, row, block * self.tile + start, lanes)
 

@@ -1,9 +1,10 @@
-"""Quantize, bit-pack and both integer products against numpy, exactly, on every target here."""
+"""Quantize, bit-pack and all integer products against numpy, exactly, on every target here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from host.lower.kernels.codes import Codes
 from host.lower.kernels.conv_fp32 import ConvShape
 from host.lower.kernels.epilogue import NHWC
 from host.lower.kernels.int8_conv import Int8Conv, int8_tile
+from host.lower.kernels.int8_depthwise import LINES, Int8Depthwise, depthwise_tile
 from host.lower.kernels.integer_product import IntegerProduct, Output
 from host.lower.kernels.kernel import Accessor
 from host.lower.kernels.quantize import Quantize
@@ -79,7 +81,7 @@ def read(codes: Codes, flat: np.ndarray) -> np.ndarray:
 
 
 def integer_conv(codes: np.ndarray, w: np.ndarray, c: ConvShape) -> np.ndarray:
-    """codes [H + 2P, W + 2P, I], w [O, I, KH, KW] -> int64 [OH, OW, O]."""
+    """codes [H + 2P, W + 2P, I], w [O, I / groups, KH, KW] -> int64 [OH, OW, O]."""
     bare = replace(c, height=codes.shape[0], width=codes.shape[1], padding=(0, 0))
     y = reference_conv(codes[None].astype(np.float64), w.astype(np.float64), bare)
     return y[0].astype(np.int64)
@@ -98,6 +100,16 @@ def int8_weights(kernel: Int8Conv, w: np.ndarray) -> np.ndarray:
         "k_tile": kernel.depth,
     }
     return unpack(row, flat.tobytes())
+
+
+def depthwise_weights(kernel: Int8Depthwise, w: np.ndarray) -> np.ndarray:
+    """w [C, 1, KH, KW] -> [C / tile, KH / g, KW, tile * g]."""
+    shape = kernel.operand_parameters[1][1]
+    packed = np.zeros((*shape[:3], kernel.tile, kernel.lines), np.int8)
+    for c, _, row, column in np.ndindex(w.shape):
+        band, line = divmod(row, kernel.lines)
+        packed[c // kernel.tile, band, column, c % kernel.tile, line] = w[c, 0, row, column]
+    return packed.reshape(shape)
 
 
 def bit_weights(kernel: BitGemm, w: np.ndarray) -> np.ndarray:
@@ -140,7 +152,7 @@ def check_layer(run_kernel: RunKernel, case: Case, target: Target) -> None:
     layout, output = codes_of(c, act_bits, target), output_of(case, target)
     codes = r.integers(0, 2**act_bits, pixels(layout))
     top = max(2 ** (weight_bits - 1) - 1, 1)
-    w = r.integers(-top, top + 1, (c.out_channels, c.in_channels, *c.kernel))
+    w = r.integers(-top, top + 1, (c.out_channels, c.in_channels // c.groups, *c.kernel))
     w[0], codes[0] = -top, 0  # the extremes meet
     if case.extreme:
         w[1:], codes[:] = top, 2**act_bits - 1
@@ -148,7 +160,10 @@ def check_layer(run_kernel: RunKernel, case: Case, target: Target) -> None:
         w = np.where(w >= 0, 1, -1)
     flat = stored(layout, codes)
     kernel: IntegerProduct
-    if weight_bits == 8:
+    if c.groups > 1:
+        kernel = Int8Depthwise(output, *depthwise_tile(c, target), c, layout, LINES[target.int8])
+        operands = (flat, depthwise_weights(kernel, w))
+    elif weight_bits == 8:
         tile, depth = int8_tile(c.out_width, c.out_channels, target)
         kernel = Int8Conv(output, tile.pixels, tile.channels, c, layout, depth)
         operands = (flat, int8_weights(kernel, w))
@@ -217,6 +232,28 @@ def test_the_largest_sums_overflow_nowhere(
     check_layer(run_kernel, Case(shape, bits, chained=False, extreme=True), TARGETS[name]())
 
 
+DEPTHWISE = [
+    (9, 7, 37, (3, 3), (2, 1), (1, 1)),
+    (15, 14, 32, (3, 3), (1, 1), (1, 1)),
+    (9, 9, 16, (5, 5), (2, 2), (2, 2)),
+    (8, 31, 8, (7, 7), (1, 1), (3, 3)),
+    (12, 5, 24, (9, 1), (1, 1), (4, 0)),
+    (4, 40, 130, (1, 2), (1, 3), (0, 1)),
+]
+
+
+@pytest.mark.parametrize(("case", "name"), list(product(DEPTHWISE, HERE)), ids=str)
+@pytest.mark.parametrize("chained", [False, True])
+def test_depthwise_layers_are_exact_on_every_target(
+    run_kernel: RunKernel, case: tuple[Any, ...], name: str, chained: bool
+) -> None:
+    height, width, channels, *rest = case
+    shape = ConvShape(height, width, channels, channels, *rest, groups=channels)
+    case = Case(shape, (8, 8), chained, residual=not chained)
+    check_layer(run_kernel, case, TARGETS[name]())
+    check_layer(run_kernel, replace(case, extreme=True), TARGETS[name]())
+
+
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
@@ -240,6 +277,24 @@ def cases(draw: st.DrawFn) -> Case:
 @given(case=cases(), name=st.sampled_from(HERE))
 def test_any_integer_layer_is_exact(run_kernel: RunKernel, case: Case, name: str) -> None:
     check_layer(run_kernel, case, TARGETS[name]())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    case=cases(),
+    kernel=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    channels=st.integers(2, 70),
+    name=st.sampled_from(HERE),
+)
+def test_any_depthwise_layer_is_exact(
+    run_kernel: RunKernel, case: Case, kernel: tuple[int, int], channels: int, name: str
+) -> None:
+    height, width = (max(a, b) for a, b in zip((case.shape.height, case.shape.width), kernel))
+    sizes = {"height": height, "width": width, "kernel": kernel}
+    shape = replace(
+        case.shape, **sizes, in_channels=channels, out_channels=channels, groups=channels
+    )
+    check_layer(run_kernel, replace(case, shape=shape, bits=(8, 8)), TARGETS[name]())
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8])
