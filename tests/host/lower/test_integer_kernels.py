@@ -289,7 +289,9 @@ def test_any_integer_layer_is_exact(run_kernel: RunKernel, case: Case, name: str
 def test_any_depthwise_layer_is_exact(
     run_kernel: RunKernel, case: Case, kernel: tuple[int, int], channels: int, name: str
 ) -> None:
-    height, width = (max(a, b) for a, b in zip((case.shape.height, case.shape.width), kernel))
+    height, width = (
+        max(a, b) for a, b in zip((case.shape.height, case.shape.width), kernel, strict=True)
+    )
     sizes = {"height": height, "width": width, "kernel": kernel}
     shape = replace(
         case.shape, **sizes, in_channels=channels, out_channels=channels, groups=channels
