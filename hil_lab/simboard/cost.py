@@ -27,9 +27,9 @@ MAX_THREADS = 4  # fact: cores
 MACS_PER_CYCLE = {
     "conv_fp32": 3.9,  # mca: 3.86 to 3.99 of 4.0
     "winograd_fp32": 3.9,  # mca: its products are those of a matrix
-    "grouped_fp32": 1.2,  # guess: as depthwise
+    "grouped_fp32": 1.2,  # guess: a third of dense
     "dense_fp32": 3.9,  # as a convolution; in practice its weights' traffic decides
-    "depthwise_fp32": 1.2,  # guess: a third of dense; measured boards show a fifth (2.0 of 9.8)
+    "depthwise_fp32": 3.8,  # mca: 3.84 to 4.0
     "matmul_fp32": 3.9,  # mca: 3.91
     "int8_conv": 7.9,  # mca: 7.98
     "int8_depthwise": 5.3,  # mca: 5.3 to 6.1

@@ -61,3 +61,32 @@ SMALL_MODELS: dict[str, Callable[[], Made]] = {
     "convnext_atto": _timm("convnext_atto", 32),
     "oddities": _oddities,
 }
+
+
+class OddShapes(nn.Module):
+    """Every family of layer at sizes that are multiples of nothing."""
+
+    def __init__(self, classes: int, input_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(input_shape[0], 13, (5, 3), (2, 1), (2, 0)),
+            nn.ReLU(),
+            nn.Conv2d(13, 24, 3, padding=1),
+            nn.BatchNorm2d(24),
+            nn.ReLU6(),
+            nn.Conv2d(24, 24, 3, 2, 1, groups=24),
+            nn.Hardswish(),
+            nn.Conv2d(24, 24, 5, 1, 2, groups=24),
+            nn.Conv2d(24, 10, 2),
+            nn.Conv2d(10, 15, 3, padding=1, groups=5),
+            nn.GELU(),
+            nn.Conv2d(15, 33, 1, 3),
+            nn.AvgPool2d(2, 1),
+            nn.Flatten(),
+        )
+        with torch.no_grad():
+            features = self.layers.eval()(torch.zeros(1, *input_shape)).shape[1]
+        self.head = nn.Sequential(nn.Linear(features, 21), nn.SiLU(), nn.Linear(21, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layers(x))
