@@ -31,7 +31,7 @@ from host.lower.targets import TARGETS, Target
 TARGET = "cortex-a72"
 # The network whose layers are counted whole as well.
 WHOLE = "resnet18-cifar"
-FLOAT_KINDS = ("conv_fp32", "dense_fp32")
+FLOAT_KINDS = ("conv_fp32", "winograd_fp32", "dense_fp32")
 COLUMNS = ("network", "format", "kernel", "calls", "MMAC", "MAC/cycle", "spills", "", "layers")
 
 
@@ -158,7 +158,7 @@ def _class(kind: str) -> str:
     """Return what a bar is on."""
     if kind in FLOAT_KINDS:
         return "fp32 convolution and dense"
-    return "int8" if kind.startswith("int8") else kind
+    return "int8" if kind == "int8_conv" else kind
 
 
 def _whole(

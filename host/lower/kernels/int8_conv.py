@@ -128,7 +128,11 @@ def _along_run(kernel: Int8Conv, a: Any, w: Any, at: tuple[Any, Any, Any], targe
     columns = kernel.tile
     acc = emit.registers(kernel.pixels * columns, f"int32x{lanes}")
     emit.clear(acc, tirx.const(0, "int32"), lanes)
-    with T.serial(0, kernel.conv.kernel[0]) as tap, T.serial(0, kernel.steps) as step:
+    lines = kernel.conv.kernel[0]
+    # A single step would be taken apart among the steps of the epilogue.
+    alone = neon and lines * kernel.steps == 1
+    steps = tirx.max(emit.hidden(1), 1) if alone else kernel.steps
+    with T.serial(0, lines) as tap, T.serial(0, steps) as step:
 
         def code(i: int) -> Any:
             start = kernel.start(line, first + i, tap) + step * RUN_BYTES

@@ -96,13 +96,19 @@ class Writer:
         self._output = output
         self._target = target
         self._correction, self._scale, self._bias, *rest = buffers
-        self._quantizer = rest.pop(0) if output.codes else None
+        self._table: Any = rest.pop(0) if output.codes else None
+        self._quantizer: list[Any] = []
         *self._operands, self._reveal, self._out = rest
 
     def begin(self) -> None:
         """Emit what comes before all sums."""
         if self._output.codes:
-            self._output.codes.fill(self._out, self._quantizer)
+            self._output.codes.fill(self._out, self._table)
+
+    def begin_tile(self) -> None:
+        """Load once what a compiler reads again after every store, which might change it."""
+        if self._output.codes:
+            self._quantizer = [T.bind(self._table[i]) for i in range(2)]
 
     def write(self, sums: Any, first: int, row: Any, channel: Any, lanes: int) -> None:
         """Store `sums[first:first + lanes]`, neighbouring channels of one row."""
@@ -239,6 +245,7 @@ class IntegerProduct(Kernel):
         widest = target.fp32_lanes * (CODES_OF_A_VECTOR if self.output.codes else 1)
 
         def write(channels: int) -> None:
+            writer.begin_tile()
             for i in range(self.pixels):
                 row = line * self.line + first + i
                 for start in range(0, channels, widest):

@@ -242,12 +242,12 @@ DEPTHWISE = [
 ]
 
 
-@pytest.mark.parametrize(("case", "name"), list(product(DEPTHWISE, HERE)), ids=str)
+@pytest.mark.parametrize(("sizes", "name"), list(product(DEPTHWISE, HERE)), ids=str)
 @pytest.mark.parametrize("chained", [False, True])
 def test_depthwise_layers_are_exact_on_every_target(
-    run_kernel: RunKernel, case: tuple[Any, ...], name: str, chained: bool
+    run_kernel: RunKernel, sizes: tuple[Any, ...], name: str, chained: bool
 ) -> None:
-    height, width, channels, *rest = case
+    height, width, channels, *rest = sizes
     shape = ConvShape(height, width, channels, channels, *rest, groups=channels)
     case = Case(shape, (8, 8), chained, residual=not chained)
     check_layer(run_kernel, case, TARGETS[name]())
@@ -289,12 +289,14 @@ def test_any_integer_layer_is_exact(run_kernel: RunKernel, case: Case, name: str
 def test_any_depthwise_layer_is_exact(
     run_kernel: RunKernel, case: Case, kernel: tuple[int, int], channels: int, name: str
 ) -> None:
-    height, width = (
-        max(a, b) for a, b in zip((case.shape.height, case.shape.width), kernel, strict=True)
-    )
-    sizes = {"height": height, "width": width, "kernel": kernel}
     shape = replace(
-        case.shape, **sizes, in_channels=channels, out_channels=channels, groups=channels
+        case.shape,
+        height=max(case.shape.height, kernel[0]),
+        width=max(case.shape.width, kernel[1]),
+        in_channels=channels,
+        out_channels=channels,
+        kernel=kernel,
+        groups=channels,
     )
     check_layer(run_kernel, replace(case, shape=shape, bits=(8, 8)), TARGETS[name]())
 
