@@ -32,7 +32,7 @@ MACS_PER_CYCLE = {
     "depthwise_fp32": 3.8,  # mca: 3.84 to 4.0
     "matmul_fp32": 3.9,  # mca: 3.91
     "int8_conv": 7.9,  # mca: 7.98
-    "int8_depthwise": 5.3,  # mca: 5.3 to 6.1
+    "int8_depthwise": 6.1,  # mca: 6.1
 }
 # Bit-serial: cycles per MAC = flush + per_plane_pair x weight bits x activation bits; fitted
 # through mca's A1W1 (62 MAC/cycle) and A3W3 (9.45), gives 20.1 at A2W2 (mca: 15.8 to 21.3).
