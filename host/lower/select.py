@@ -13,11 +13,12 @@ from host.lower.fuse import NORM_SCALE, NORM_SHIFT, shift_steps
 from host.lower.kernels.bit_gemm import COLUMN_TILE, K_BYTES, ROW_TILE, BitGemm
 from host.lower.kernels.bit_pack import BitPack
 from host.lower.kernels.codes import Codes
-from host.lower.kernels.conv_fp32 import ConvFp32, ConvShape
+from host.lower.kernels.conv_fp32 import ConvFp32
+from host.lower.kernels.conv_shape import ConvShape
 from host.lower.kernels.dense_fp32 import DenseFp32, dense_shape, dense_tile
 from host.lower.kernels.depthwise_fp32 import DepthwiseFp32
 from host.lower.kernels.elementwise import Concatenate, Copy, Elementwise
-from host.lower.kernels.epilogue import NHWC
+from host.lower.kernels.float_conv import NHWC
 from host.lower.kernels.grouped_fp32 import GroupedConvFp32
 from host.lower.kernels.int8_conv import Int8Conv, int8_tile
 from host.lower.kernels.int8_depthwise import LINES, Int8Depthwise, depthwise_tile

@@ -12,7 +12,7 @@ from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit
 from host.lower.kernels.codes import PLANE_CHANNELS, Codes, round_up
-from host.lower.kernels.conv_fp32 import ConvShape
+from host.lower.kernels.conv_shape import ConvShape
 from host.lower.kernels.kernel import Cost, Kernel
 from host.lower.program import Shape
 from host.lower.targets import Target

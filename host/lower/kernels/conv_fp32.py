@@ -3,60 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit, pointwise, product_fp32, schedule
-from host.lower.kernels.epilogue import Epilogue
-from host.lower.kernels.kernel import Accessor, Cost, Kernel
+from host.lower.kernels.conv_shape import ConvShape
+from host.lower.kernels.float_conv import FloatConv
+from host.lower.kernels.kernel import Accessor, Cost
 from host.lower.kernels.product_fp32 import Block
 from host.lower.kernels.register_tile import RegisterTile, picture_tile
-from host.lower.program import Shape, Step
+from host.lower.program import Step
 from host.lower.targets import Target
 
 
 @dataclass(frozen=True)
-class ConvShape:
-    """Sizes of a convolution of one sample."""
-
-    height: int
-    width: int
-    in_channels: int
-    out_channels: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    groups: int = 1
-
-    @property
-    def out_height(self) -> int:
-        return (self.height + 2 * self.padding[0] - self.kernel[0]) // self.stride[0] + 1
-
-    @property
-    def out_width(self) -> int:
-        return (self.width + 2 * self.padding[1] - self.kernel[1]) // self.stride[1] + 1
-
-    @property
-    def taps(self) -> int:
-        return self.kernel[0] * self.kernel[1]
-
-    @property
-    def walked(self) -> ConvShape:
-        """The same convolution with its pixels in one line, where each is by itself."""
-        if (self.kernel, self.stride, self.padding) != ((1, 1), (1, 1), (0, 0)):
-            return self
-        return replace(self, height=1, width=self.height * self.width)
-
-    @property
-    def out_shape(self) -> Shape:
-        return (1, self.out_height, self.out_width, self.out_channels)
-
-
-@dataclass(frozen=True)
-class ConvFp32(Kernel):
+class ConvFp32(FloatConv):
     """x [1, H, W, I], w [O / tile, KH, KW, I, tile], bias [O], operands -> [1, OH, OW, O].
 
     `lines` x `pixels` x `tile` sums stay in registers; tiles at the end of a picture overlap those
@@ -79,18 +43,9 @@ class ConvFp32(Kernel):
         return ConvFp32(conv, tile.channels, tile.columns, tile.lines, **fields)
 
     @property
-    def out_shape(self) -> Shape:
-        return self.conv.out_shape
-
-    @property
     def blocks(self) -> int:
         """Tiles of output channels, the last one padded."""
         return math.ceil(self.conv.out_channels / self.tile)
-
-    @property
-    def epilogue(self) -> Epilogue:
-        """What is done with the sums."""
-        return Epilogue(self.operands, self.post)
 
     @property
     def run(self) -> int:

@@ -11,7 +11,7 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit, pointwise, product_fp32, schedule
-from host.lower.kernels.conv_fp32 import ConvShape
+from host.lower.kernels.conv_shape import ConvShape
 from host.lower.kernels.kernel import Accessor, Cost, Kernel
 from host.lower.kernels.product_fp32 import Block
 from host.lower.kernels.register_tile import RegisterTile, covering_tile

@@ -14,10 +14,10 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit, pointwise, schedule
-from host.lower.kernels.conv_fp32 import ConvShape
-from host.lower.kernels.epilogue import Epilogue
-from host.lower.kernels.kernel import Accessor, Cost, Kernel
-from host.lower.program import Shape, Step
+from host.lower.kernels.conv_shape import ConvShape
+from host.lower.kernels.float_conv import FloatConv
+from host.lower.kernels.kernel import Accessor, Cost
+from host.lower.program import Step
 from host.lower.targets import Target
 
 # Sums that stay in registers beside their inputs and weights.
@@ -25,22 +25,13 @@ PIXELS = 8
 
 
 @dataclass(frozen=True)
-class DepthwiseFp32(Kernel):
+class DepthwiseFp32(FloatConv):
     """x [1, H, W, C], w [KH, KW, 1, C], bias [C], operands -> [1, OH, OW, C]."""
 
     kind: ClassVar[str] = "depthwise_fp32"
     conv: ConvShape
     operands: tuple[Accessor, ...] = ()
     post: tuple[Step, ...] = ()
-
-    @property
-    def out_shape(self) -> Shape:
-        return self.conv.out_shape
-
-    @property
-    def epilogue(self) -> Epilogue:
-        """What is done with the sums."""
-        return Epilogue(self.operands, self.post)
 
     @property
     def pixels(self) -> int:

@@ -9,26 +9,22 @@ from typing import Any, ClassVar
 from tvm import s_tir, te, tirx
 
 from host.lower.kernels import pointwise, schedule
-from host.lower.kernels.conv_fp32 import ConvShape
-from host.lower.kernels.epilogue import NHWC
-from host.lower.kernels.kernel import Accessor, Cost, Kernel, logical
+from host.lower.kernels.conv_shape import ConvShape
+from host.lower.kernels.float_conv import NHWC, FloatConv
+from host.lower.kernels.kernel import Accessor, Cost, logical
 from host.lower.kernels.pool import padded
-from host.lower.program import Shape, Step
+from host.lower.program import Step
 from host.lower.targets import Target
 
 
 @dataclass(frozen=True)
-class GroupedConvFp32(Kernel):
+class GroupedConvFp32(FloatConv):
     """x [1, H, W, I], w [KH, KW, I / groups, O], bias [O], operands -> [1, OH, OW, O]."""
 
     kind: ClassVar[str] = "grouped_fp32"
     conv: ConvShape
     operands: tuple[Accessor, ...] = ()
     post: tuple[Step, ...] = ()
-
-    @property
-    def out_shape(self) -> Shape:
-        return self.conv.out_shape
 
     def window(self, per_group: int) -> tuple[te.Tensor, Callable[..., Any], list[Any]]:
         """Return (x, read(h, v, channel), reduction axes): the input under an output pixel."""

@@ -19,7 +19,7 @@ from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit
 from host.lower.kernels.codes import Codes
-from host.lower.kernels.conv_fp32 import ConvShape
+from host.lower.kernels.conv_shape import ConvShape
 from host.lower.kernels.integer_product import IntegerProduct
 from host.lower.kernels.kernel import Cost
 from host.lower.targets import Int8, Target

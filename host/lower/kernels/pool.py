@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from tvm import te, tirx, topi
 
 from host.lower.kernels import schedule
-from host.lower.kernels.conv_fp32 import ConvShape
+from host.lower.kernels.conv_shape import ConvShape
 from host.lower.kernels.kernel import Cost, Kernel
 from host.lower.program import Shape
 from host.lower.targets import Target

@@ -24,12 +24,12 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit, pointwise, product_fp32, schedule
-from host.lower.kernels.conv_fp32 import ConvShape
-from host.lower.kernels.epilogue import Epilogue
-from host.lower.kernels.kernel import Accessor, Cost, Kernel
+from host.lower.kernels.conv_shape import ConvShape
+from host.lower.kernels.float_conv import FloatConv
+from host.lower.kernels.kernel import Accessor, Cost
 from host.lower.kernels.product_fp32 import Block
 from host.lower.kernels.register_tile import RegisterTile
-from host.lower.program import Shape, Step
+from host.lower.program import Step
 from host.lower.targets import Target
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -50,7 +50,7 @@ CHUNK_TILES = 2
 
 
 @dataclass(frozen=True)
-class WinogradFp32(Kernel):
+class WinogradFp32(FloatConv):
     """x [1, H, W, I], w [O / tile, t * t, I, tile], bias [O], operands -> [1, OH, OW, O].
 
     `outputs` is m, `squares` x `tile` sums stay in registers.
@@ -63,15 +63,6 @@ class WinogradFp32(Kernel):
     squares: int
     operands: tuple[Accessor, ...] = ()
     post: tuple[Step, ...] = ()
-
-    @property
-    def out_shape(self) -> Shape:
-        return self.conv.out_shape
-
-    @property
-    def epilogue(self) -> Epilogue:
-        """What is done with the sums."""
-        return Epilogue(self.operands, self.post)
 
     @property
     def side(self) -> int:

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_agent.weights import unpack
-from host.lower.kernels.conv_fp32 import ConvFp32, ConvShape
+from host.lower.kernels.conv_fp32 import ConvFp32
+from host.lower.kernels.conv_shape import ConvShape
 from host.lower.kernels.depthwise_fp32 import DepthwiseFp32
-from host.lower.kernels.epilogue import NHWC
+from host.lower.kernels.float_conv import NHWC
 from host.lower.kernels.grouped_fp32 import GroupedConvFp32
 from host.lower.kernels.kernel import Accessor, Kernel
 from host.lower.kernels.register_tile import covering_tile

@@ -15,8 +15,8 @@ from device_agent.weights import unpack
 from host.lower.kernels.bit_gemm import COLUMN_TILE, K_BYTES, ROW_TILE, BitGemm
 from host.lower.kernels.bit_pack import BitPack
 from host.lower.kernels.codes import Codes
-from host.lower.kernels.conv_fp32 import ConvShape
-from host.lower.kernels.epilogue import NHWC
+from host.lower.kernels.conv_shape import ConvShape
+from host.lower.kernels.float_conv import NHWC
 from host.lower.kernels.int8_conv import Int8Conv, int8_tile
 from host.lower.kernels.int8_depthwise import LINES, Int8Depthwise, depthwise_tile
 from host.lower.kernels.integer_product import IntegerProduct, Output

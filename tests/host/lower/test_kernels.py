@@ -7,9 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from host.lower.kernels.conv_fp32 import ConvFp32, ConvShape
+from host.lower.kernels.conv_fp32 import ConvFp32
+from host.lower.kernels.conv_shape import ConvShape
 from host.lower.kernels.elementwise import Concatenate, Elementwise
-from host.lower.kernels.epilogue import NHWC
+from host.lower.kernels.float_conv import NHWC
 from host.lower.kernels.kernel import Accessor, symbol
 from host.lower.kernels.normalise import LayerNorm, Softmax
 from host.lower.kernels.pool import Pool

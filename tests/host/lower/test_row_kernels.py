@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from host.lower.kernels.elementwise import Copy
-from host.lower.kernels.epilogue import NHWC
+from host.lower.kernels.float_conv import NHWC
 from host.lower.kernels.kernel import Accessor
 from host.lower.kernels.normalise import LayerNorm, Softmax
 from host.lower.program import View

@@ -1,4 +1,4 @@
-"""What float convolutions do with their sums: bias, pointwise steps, and the store as NHWC."""
+"""What float convolutions share: a picture as NHWC, and bias and pointwise steps on their sums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit, pointwise
-from host.lower.kernels.kernel import Accessor, logical
+from host.lower.kernels.conv_shape import ConvShape
+from host.lower.kernels.kernel import Accessor, Kernel, logical
 from host.lower.program import Shape, Step
 
 NHWC = (0, 2, 3, 1)
@@ -50,3 +51,20 @@ class Epilogue:
     def elements(self) -> int:
         """Elements of all operands."""
         return sum(a.elements for a in self.operands)
+
+
+class FloatConv(Kernel):
+    """A kernel that makes a picture [1, OH, OW, O]; its fields are its subclass's to declare."""
+
+    conv: ConvShape
+    operands: tuple[Accessor, ...]
+    post: tuple[Step, ...]
+
+    @property
+    def out_shape(self) -> Shape:
+        return self.conv.out_shape
+
+    @property
+    def epilogue(self) -> Epilogue:
+        """What is done with the sums."""
+        return Epilogue(self.operands, self.post)
