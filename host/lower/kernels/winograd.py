@@ -16,10 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
@@ -29,17 +28,17 @@ from host.lower.kernels.float_conv import FloatConv
 from host.lower.kernels.kernel import Accessor, Cost
 from host.lower.kernels.product_fp32 import Block
 from host.lower.kernels.register_tile import RegisterTile
+from host.lower.kernels.winograd_transform import (
+    POINTS,
+    TAPS,
+    combine,
+    fold,
+    input_matrix,
+    output_matrix,
+)
 from host.lower.program import Step
 from host.lower.targets import Target
 
-Matrix = tuple[tuple[float, ...], ...]
-TAPS = 3
-# Where polynomials are evaluated, besides infinity, by m. Roots of two lose fewer digits than 2:
-# the largest factors of the transforms are smaller (device_agent.weights has the same points).
-POINTS: dict[int, tuple[float, ...]] = {
-    2: (0.0, 1.0, -1.0),
-    4: (0.0, 0.5**0.5, -(0.5**0.5), 2.0**0.5, -(2.0**0.5)),
-}
 # Element operations of a point in a transform, both passes: what `Cost` counts.
 TRANSFORM_OPS = 6
 LINE_ELEMENTS = 16  # of a cache line
@@ -166,11 +165,11 @@ class WinogradFp32(FloatConv):
 
         # Rolled: unrolled, all points would have to be in registers at once.
         with T.serial(0, emit.hidden(side)) as j:
-            for i, value in enumerate(_combine(matrix, [read(i, j) for i in range(side)])):
+            for i, value in enumerate(combine(matrix, [read(i, j) for i in range(side)])):
                 _store(v, point(i, j), value, lanes)
         with T.serial(0, emit.hidden(side)) as i:
             row = [_load(v, point(i, j), lanes) for j in range(side)]
-            for j, value in enumerate(_combine(matrix, row)):
+            for j, value in enumerate(combine(matrix, row)):
                 _store(v, point(i, j), value, lanes)
 
     def _multiply(self, block: Block, buffers: tuple[Any, Any, Any], at: tuple[Any, Any]) -> None:
@@ -215,13 +214,13 @@ class WinogradFp32(FloatConv):
         left = T.bind((first + square) % self.across * self.outputs)
         with T.serial(0, emit.hidden(side)) as j:
             column = [_load(m, [i * side + j, place], lanes) for i in range(side)]
-            for i, value in enumerate(_fold(matrix, column)):
+            for i, value in enumerate(fold(matrix, column)):
                 _store(m, [i * side + j, place], value, lanes)
         with T.serial(0, emit.hidden(self.outputs)) as i, T.sblock("row"):
             _opaque()
             row = [_load(m, [i * side + j, place], lanes) for j in range(side)]
             values = emit.registers(self.outputs * lanes, "float32")
-            for j, value in enumerate(_fold(matrix, row)):
+            for j, value in enumerate(fold(matrix, row)):
                 _store(values, [j * lanes], value, lanes)
             channel = number * self.tile + start
             for j in range(self.outputs):
@@ -291,31 +290,6 @@ def _cycles(conv: ConvShape, target: Target, rows: int, products: int) -> float:
     return max(multiply, stream)
 
 
-@lru_cache
-def input_matrix(outputs: int) -> Matrix:
-    """Return B' [t, t]: each point's polynomial through zero at all others (Cook and Toom)."""
-    points = POINTS[outputs]
-    rows = [np.poly([q for q in points if q != p])[::-1] for p in points]
-    padded = [(*row, *[0.0] * (len(points) + 1 - len(row))) for row in rows]
-    return _plain([*padded, tuple(np.poly(points)[::-1])])
-
-
-@lru_cache
-def output_matrix(outputs: int) -> Matrix:
-    """Return A' [m, t]: powers of the points."""
-    rows = [[p**power for p in POINTS[outputs]] + [0.0] for power in range(outputs)]
-    rows[-1][-1] = 1.0
-    return _plain(rows)
-
-
-def _plain(rows: Sequence[Sequence[float]]) -> Matrix:
-    """Return numbers without the rounding of their making, so that zeros and ones are such."""
-    return tuple(tuple(float(round(value, 12)) for value in row) for row in rows)
-
-
-_zip = partial(zip, strict=True)
-
-
 class _If:
     """`with T.If(...), T.Then()` over conditions, nothing where there are none."""
 
@@ -333,51 +307,6 @@ class _If:
     def __exit__(self, *error: Any) -> None:
         for frame in reversed(self._frames):
             frame.__exit__(*error)
-
-
-def _combine(matrix: Matrix, vectors: Sequence[Any]) -> list[Any]:
-    """Return matrix times vectors, each bound. Points come in pairs of opposite signs: their rows
-    share what is equal and what is opposite.
-    """
-    made: list[Any] = []
-    for number, row in enumerate(matrix):
-        before = matrix[number - 1]
-        if number % 2 == 0 and number and _mirrored(before, row):
-            equal = T.bind(_dot([x if x == y else 0.0 for x, y in _zip(before, row)], vectors))
-            opposite = T.bind(_dot([x if x != y else 0.0 for x, y in _zip(before, row)], vectors))
-            made[-1:] = [T.bind(equal + opposite), T.bind(equal - opposite)]
-        else:
-            made.append(_dot(row, vectors))
-    return [T.bind(value) for value in made]
-
-
-def _fold(matrix: Matrix, vectors: Sequence[Any]) -> list[Any]:
-    """Return what `_combine` does, for a matrix whose columns come in such pairs."""
-    columns, folded = list(_zip(*matrix)), list(vectors)
-    for j in range(1, len(columns) - 1, 2):
-        first, second = columns[j], columns[j + 1]
-        a, b = vectors[j], vectors[j + 1]
-        folded[j : j + 2] = [T.bind(a + b), T.bind(a - b)]
-        columns[j] = tuple(x if x == y else 0.0 for x, y in _zip(first, second))
-        columns[j + 1] = tuple(x if x != y else 0.0 for x, y in _zip(first, second))
-    return [T.bind(_dot(row, folded)) for row in _zip(*columns)]
-
-
-def _mirrored(a: Sequence[float], b: Sequence[float]) -> bool:
-    return all(abs(x) == abs(y) for x, y in _zip(a, b))
-
-
-def _dot(row: Sequence[float], vectors: Sequence[Any]) -> Any:
-    total: Any = None
-    for factor, vector in zip(row, vectors, strict=True):
-        if factor == 0:
-            continue
-        term = vector if abs(factor) == 1 else vector * tirx.const(abs(factor), "float32")
-        if total is None:
-            total = term if factor > 0 else term * tirx.const(-1.0, "float32")
-        else:
-            total = total + term if factor > 0 else total - term
-    return total
 
 
 def _pitch(elements: int) -> int:

@@ -18,7 +18,8 @@ from host.lower.kernels.float_conv import NHWC
 from host.lower.kernels.grouped_fp32 import GroupedConvFp32
 from host.lower.kernels.kernel import Accessor, Kernel
 from host.lower.kernels.register_tile import covering_tile
-from host.lower.kernels.winograd import POINTS, WinogradFp32, squares_of, winograd_outputs
+from host.lower.kernels.winograd import WinogradFp32, squares_of, winograd_outputs
+from host.lower.kernels.winograd_transform import POINTS
 from host.lower.program import Step
 from host.lower.targets import TARGETS, Target
 from tests.host.lower.conftest import RunKernel

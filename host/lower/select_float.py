@@ -1,0 +1,82 @@
+"""Kernels of float layers: convolutions by their shape, and linear ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from host.lower.kernels.conv_fp32 import ConvFp32
+from host.lower.kernels.conv_shape import ConvShape
+from host.lower.kernels.dense_fp32 import DenseFp32, dense_tile
+from host.lower.kernels.depthwise_fp32 import DepthwiseFp32
+from host.lower.kernels.float_conv import NHWC
+from host.lower.kernels.grouped_fp32 import GroupedConvFp32
+from host.lower.kernels.register_tile import covering_tile
+from host.lower.kernels.winograd import WinogradFp32, squares_of, winograd_outputs
+from host.lower.plan import Argument
+from host.lower.program import Node
+from host.lower.selector import Selector, order_of, shape_of
+
+
+def float_conv(sel: Selector, node: Node) -> None:
+    shape = shape_of(node)
+    x = sel.materialise(node.inputs[0], NHWC)
+    if shape.groups > 1:
+        _grouped_conv(sel, node, shape, x)
+        return
+    if outputs := winograd_outputs(shape, sel.target):
+        _winograd(sel, node, shape, x, outputs)
+        return
+    kernel = ConvFp32.tiled(shape, sel.target, **sel.post(node))
+    _float_layer(sel, node, kernel, x, NHWC)
+
+
+def float_linear(sel: Selector, node: Node) -> None:
+    shape, order = shape_of(node), order_of(node)
+    tokens = shape.width
+    x = sel.materialise(node.inputs[0], order)
+    x = replace(x, shape=(1, 1, tokens, shape.in_channels))
+    tile = dense_tile(tokens, shape.out_channels, sel.target)
+    kernel = DenseFp32(shape, tile.channels, tile.pixels, **sel.post(node), lead=node.shape[:-1])
+    _float_layer(sel, node, kernel, x, order)
+
+
+def _float_layer(
+    sel: Selector,
+    node: Node,
+    kernel: ConvFp32 | DenseFp32,
+    x: Argument,
+    order: tuple[int, ...],
+) -> None:
+    c = kernel.conv
+    stored = (kernel.blocks, *c.kernel, c.in_channels, kernel.tile)
+    params = {"norm": node.norm, "tile": kernel.tile}
+    w = sel.weight("conv_weight", node.layer, stored, "float32", **params)
+    bias = sel.weight("conv_bias", node.layer, (c.out_channels,), "float32", norm=node.norm)
+    sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=order)
+
+
+def _winograd(sel: Selector, node: Node, shape: ConvShape, x: Argument, outputs: int) -> None:
+    squares = squares_of(shape, outputs)
+    tile = covering_tile(squares, shape.out_channels, sel.target)
+    kernel = WinogradFp32(shape, outputs, tile.channels, tile.pixels, **sel.post(node))
+    stored = (kernel.blocks, kernel.points, shape.in_channels, kernel.tile)
+    params = {
+        "norm": node.norm,
+        "n": shape.out_channels,
+        "channels": shape.in_channels,
+        "side": kernel.side,
+        "n_tile": kernel.tile,
+    }
+    w = sel.weight("winograd_weight", node.layer, stored, "float32", **params)
+    bias = sel.weight("conv_bias", node.layer, (shape.out_channels,), "float32", norm=node.norm)
+    sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=NHWC)
+
+
+def _grouped_conv(sel: Selector, node: Node, shape: ConvShape, x: Argument) -> None:
+    stored = (*shape.kernel, shape.in_channels // shape.groups, shape.out_channels)
+    w = sel.weight("grouped_weight", node.layer, stored, "float32", norm=node.norm)
+    bias = sel.weight("conv_bias", node.layer, (shape.out_channels,), "float32", norm=node.norm)
+    depthwise = shape.groups == shape.in_channels == shape.out_channels
+    family = DepthwiseFp32 if depthwise else GroupedConvFp32
+    kernel = family(shape, **sel.post(node))
+    sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=NHWC)
