@@ -17,8 +17,8 @@ MCA = "llvm-mca"
 # The difference of two lengths: what happens once, when the pipeline fills, is not counted.
 ITERATIONS = (40, 140)
 _SPILL = re.compile(r"^(?:ldr|str|ldp|stp|ldur|stur)$")
-# x29 is a frame pointer at negative offsets only; else the compiler uses it as any register.
-_STACK = re.compile(r"\[sp\b|\[x29,\s*#-")
+_STACK = re.compile(r"\[sp\b")
+_STACK_AND_FRAME = re.compile(r"\[sp\b|\[x29,\s*#-")
 _VECTOR = re.compile(r"\bv\d+\.\d+[bhsd]|\bq\d+\b")
 _SCALAR_FLOAT = re.compile(r"^(?:fmul|fadd|fsub|fmadd|fdiv|fmax|fmaxnm)$")
 _FLOAT_MAC = re.compile(r"^f(?:mla|mls)$")
@@ -51,8 +51,10 @@ class Loop:
 
 def inner_loops(functions: Iterable[Function]) -> list[Loop]:
     """Return the inner loops of an aarch64 kernel; most products first, then most cycles."""
-    bodies = [body for f in functions if is_kernel(f.name) for body in _bodies(f.instructions)]
-    loops = [_analyse(body, cost) for body, cost in zip(bodies, cycles(bodies), strict=True)]
+    kernels = [f for f in functions if is_kernel(f.name)]
+    found = [(body, _stack(f)) for f in kernels for body in _bodies(f.instructions)]
+    costs = cycles([body for body, _ in found])
+    loops = [_analyse(*loop, cost) for loop, cost in zip(found, costs, strict=True)]
     return sorted(loops, key=lambda loop: (-loop.products, -loop.cycles))
 
 
@@ -107,13 +109,21 @@ def _comes_back(
     return False
 
 
-def _analyse(body: Sequence[Instruction], cost: float) -> Loop:
+def _stack(function: Function) -> re.Pattern[str]:
+    """Return what an access to the stack looks like: x29 is a pointer like others, or the frame."""
+    framed = any(
+        i.name in ("mov", "add") and i.operands.startswith("x29, sp") for i in function.instructions
+    )
+    return _STACK_AND_FRAME if framed else _STACK
+
+
+def _analyse(body: Sequence[Instruction], stack: re.Pattern[str], cost: float) -> Loop:
     pairs = [(instruction.name, instruction.operands) for instruction in body]
     return Loop(
         instructions=len(pairs),
         cycles=cost,
         products=_products(pairs),
-        spills=sum(bool(_SPILL.match(n) and _STACK.search(o)) for n, o in pairs),
+        spills=sum(bool(_SPILL.match(n) and stack.search(o)) for n, o in pairs),
         vector=any(_VECTOR.search(operands) for _, operands in pairs),
         scalar_float=any(_SCALAR_FLOAT.match(n) and not _VECTOR.search(o) for n, o in pairs),
     )
