@@ -71,42 +71,62 @@ def cycles(blocks: Sequence[Sequence[Instruction]]) -> list[float]:
 
 
 def _bodies(instructions: Sequence[Instruction]) -> Iterator[Sequence[Instruction]]:
-    """Yield the instructions of every loop that holds no other loop."""
-    numbers: dict[int | None, int] = {
-        instruction.address: i for i, instruction in enumerate(instructions)
-    }
-    ranges = [
-        (start, i)
-        for i, instruction in enumerate(instructions)
-        if (start := numbers.get(instruction.target, i + 1)) <= i
-        and _comes_back(instructions, numbers, start, i)
-    ]
-    for start, end in dict.fromkeys(ranges):
-        if not any(start <= a and b <= end and (a, b) != (start, end) for a, b in ranges):
-            yield instructions[start : end + 1]
+    """Yield the instructions of every loop that holds no other loop, in order of addresses.
 
-
-def _comes_back(
-    instructions: Sequence[Instruction], numbers: Mapping[int | None, int], start: int, end: int
-) -> bool:
-    """Whether a way leads from `start` to the jump back at `end`.
-
-    Code behind a function's return that jumps back to its end is no loop.
+    A loop is what comes back to its head: its parts may lie far apart.
     """
-    seen, ahead = set(), [start]
+    after = _successors(instructions)
+    before: dict[int, list[int]] = {}
+    for i, following in enumerate(after):
+        for j in following:
+            before.setdefault(j, []).append(i)
+    loops = [_reaching(tail, head, before) for tail, head in _back_edges(after)]
+    for body in loops:
+        if not any(other < body for other in loops):
+            yield [instructions[i] for i in sorted(body)]
+
+
+def _successors(instructions: Sequence[Instruction]) -> list[list[int]]:
+    """Return which instructions may follow each one, within the function."""
+    numbers = {instruction.address: i for i, instruction in enumerate(instructions)}
+    after = []
+    for i, instruction in enumerate(instructions):
+        following = [] if instruction.name in ("b", "ret", "br") else [i + 1]
+        if instruction.target in numbers and instruction.name != "bl":
+            following.append(numbers[instruction.target])
+        after.append([j for j in following if j < len(instructions)])
+    return after
+
+
+def _back_edges(after: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
+    """Yield the jumps to an instruction on the way to the jump itself.
+
+    What no way leads to begins a way of its own: local functions have no symbol.
+    """
+    done: set[int] = set()
+    for entry in range(len(after)):
+        way = {} if entry in done else {entry: iter(after[entry])}
+        while way:
+            at = next(reversed(way))
+            following = next(way[at], None)
+            if following is None:
+                done.add(at)
+                del way[at]
+            elif following in way:
+                yield at, following
+            elif following not in done:
+                way[following] = iter(after[following])
+
+
+def _reaching(tail: int, head: int, before: Mapping[int, Sequence[int]]) -> set[int]:
+    """Return what leads to `tail` without passing `head`."""
+    found, ahead = {head}, [tail]
     while ahead:
         at = ahead.pop()
-        if at == end:
-            return True
-        if at in seen or not start <= at < end:
-            continue
-        seen.add(at)
-        name = instructions[at].name
-        if name not in ("b", "ret"):
-            ahead.append(at + 1)
-        if (target := numbers.get(instructions[at].target)) is not None:
-            ahead.append(target)
-    return False
+        if at not in found:
+            found.add(at)
+            ahead.extend(before.get(at, ()))
+    return found
 
 
 def _stack(function: Function) -> re.Pattern[str]:
