@@ -110,8 +110,8 @@ class BitGemm(IntegerProduct):
         rows = self.output.rows
         own = T.sblock_alloc_buffer((rows,), "int32")
         planes, steps = emit.hidden(self.act_bits), emit.hidden(self.steps)
-        enough = rows * self.act_bits * self.padded_depth >= schedule.MIN_PARALLEL_ELEMENTS
-        with (T.parallel if enough else T.serial)(0, rows) as row, T.sblock("own"):
+        loop = schedule.loop(rows * self.act_bits * self.padded_depth)
+        with loop(0, rows) as row, T.sblock("own"):
             T.reads()
             T.writes()
             sums, total = _zeros(1, "int16", 8), _zeros(1, "int32", 4)

@@ -62,7 +62,7 @@ class ConvFp32(FloatConv):
         c = self.conv.walked
         block = Block.of(RegisterTile(self.lines * self.pixels, self.tile), target)
         rows = math.ceil(c.out_height / self.lines)
-        loop = T.parallel if self.cost().macs >= schedule.MIN_PARALLEL_ELEMENTS else T.serial
+        loop = schedule.loop(self.cost().macs)
         # What is walked in the inner loop is read again and again: the smaller of the two.
         inner_blocks = 4 * self.cost().weight_bytes <= target.l2_bytes * 2
 

@@ -77,10 +77,10 @@ class DenseFp32(Kernel):
         c = self.conv
         block = Block.of(RegisterTile(self.pixels, self.tile), target)
         groups = math.ceil(c.width / self.pixels)
-        enough = self.cost().macs >= schedule.MIN_PARALLEL_ELEMENTS
+        loop = schedule.loop(self.cost().macs)
 
         def body(x: Any, w: Any, bias: Any, *rest: Any) -> None:
-            with (T.parallel if enough else T.serial)(0, self.blocks * groups) as job:
+            with loop(0, self.blocks * groups) as job:
                 number, group = job // groups, job % groups
                 first = T.bind(tirx.min(group * self.pixels, c.width - self.pixels))
                 with T.sblock("tile"):

@@ -40,7 +40,7 @@ class DepthwiseFp32(FloatConv):
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         c = self.conv
-        loop = T.parallel if self.cost().macs >= schedule.MIN_PARALLEL_ELEMENTS else T.serial
+        loop = schedule.loop(self.cost().macs)
 
         def body(*buffers: Any) -> None:
             with loop(0, c.out_height) as line:

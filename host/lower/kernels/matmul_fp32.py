@@ -81,8 +81,7 @@ class MatmulFp32(Kernel):
         block = Block.of(RegisterTile(self.pixels, self.tile), target)
         rows = self.shape[-2]
         groups = math.ceil(rows / self.pixels)
-        enough = self.cost().macs >= schedule.MIN_PARALLEL_ELEMENTS
-        loop = T.parallel if enough else T.serial
+        loop = schedule.loop(self.cost().macs)
 
         def body(a: Any, b: Any, *rest: Any) -> None:
             panels = None if self.in_place else self._pack(b, loop)

@@ -17,8 +17,7 @@ Body = Callable[[Any, int, int], None]
 
 def each(rows: int, width: int, body: Callable[[Any], None]) -> None:
     """Emit `body(row)` for every row, on all threads where the rows are worth it."""
-    loop = T.parallel if rows * width >= schedule.MIN_PARALLEL_ELEMENTS else T.serial
-    with loop(0, rows) as row, T.sblock("row"):
+    with schedule.loop(rows * width)(0, rows) as row, T.sblock("row"):
         T.reads()
         T.writes()
         body(row)

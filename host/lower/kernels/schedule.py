@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from tvm import s_tir, te, tirx
+from tvm.script.ir_builder import tirx as T
 
 # Below this many elements starting the thread pool costs more than it saves.
 MIN_PARALLEL_ELEMENTS = 8192
+
+
+def loop(elements: int) -> Callable[[int, Any], Any]:
+    """Return the loop of an emitted kernel: over all threads where its elements are worth it."""
+    chosen: Callable[[int, Any], Any] = T.serial
+    if elements >= MIN_PARALLEL_ELEMENTS:
+        chosen = T.parallel
+    return chosen
 
 
 def create(parameters: list[te.Tensor]) -> s_tir.Schedule:

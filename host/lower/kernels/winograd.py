@@ -97,8 +97,7 @@ class WinogradFp32(FloatConv):
         c = self.conv
         chunks = math.ceil(self.count / self.chunk)
         block = Block.of(RegisterTile(self.squares, self.tile), target)
-        enough = self.cost().macs >= schedule.MIN_PARALLEL_ELEMENTS
-        loop = T.parallel if enough else T.serial
+        loop = schedule.loop(self.cost().macs)
 
         def body(x: Any, w: Any, bias: Any, *rest: Any) -> None:
             v = T.sblock_alloc_buffer((self.points, _pitch(self.count * c.in_channels)), "float32")
