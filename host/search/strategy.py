@@ -22,7 +22,9 @@ class Problem:
 
     `sensitivity[layer][kind]` are numbers in [0, 1] for the kinds prune, act, weight and int8, each
     with a fixed length; `layer_ms(policy)` predicts the time of every layer, for strategies that
-    weigh layers before anything is measured.
+    weigh layers before anything is measured. `fisher[layer]` is the mean empirical Fisher
+    information of its parameters; `proxy(policy)` is the mean squared error of a policy's logits on
+    a few images, which costs a fraction of an evaluation.
     """
 
     space: Space
@@ -34,6 +36,8 @@ class Problem:
     sensitivity: Mapping[str, Mapping[Kind, tuple[float, ...]]] = field(default_factory=dict)
     layer_ms: Callable[[Policy], Mapping[str, float]] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    fisher: Mapping[str, float] = field(default_factory=dict)
+    proxy: Callable[[Policy], float] | None = None
 
     def score(self, evaluation: Evaluation) -> float:
         """Return the reward of an evaluation."""

@@ -20,8 +20,9 @@ from host.lower.kernels.kernel import Accessor, Cost
 from host.lower.program import Step
 from host.lower.targets import Target
 
-# Sums that stay in registers beside their inputs and weights.
-PIXELS = 8
+# Sums that stay in registers beside their inputs and weights; the pixels of strided layers share
+# no inputs, and need an address each.
+PIXELS, STRIDED_PIXELS = 8, 6
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class DepthwiseFp32(FloatConv):
     @property
     def pixels(self) -> int:
         """Neighbouring outputs that share inputs and weights."""
-        return min(PIXELS, self.conv.out_width)
+        widest = PIXELS if self.conv.stride[1] == 1 else STRIDED_PIXELS
+        tiles = math.ceil(self.conv.out_width / widest)
+        return math.ceil(self.conv.out_width / tiles)
 
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         c = self.conv

@@ -109,16 +109,18 @@ def accumulate(
 
 def across(acc: Any, rows: int, columns: int, target: Target) -> Any:
     """Return a buffer [rows * columns] int32 of the vectors of `acc`, each added up."""
-    sums = registers(rows * columns, "int32")
-    for t in range(0, rows * columns, columns):
-        if target.arch == "aarch64" and columns == 4:
-            a, b, c, d = (acc[t + j] for j in range(4))
-            T.buffer_store(sums, _addp(_addp(a, b), _addp(c, d)), [tirx.Ramp(t, 1, 4)])
-            continue
-        for j in range(columns):
-            lanes = acc.dtype.partition("x")[2]
-            total = llvm(f"vector.reduce.add.v{lanes}i32", acc[t + j], dtype="int32")
-            T.buffer_store(sums, total, [t + j])
+    count = rows * columns
+    if target.arch != "aarch64":
+        sums = registers(count, "int32")
+        lanes = acc.dtype.partition("x")[2]
+        for t in range(count):
+            total = llvm(f"vector.reduce.add.v{lanes}i32", acc[t], dtype="int32")
+            T.buffer_store(sums, total, [t])
+        return sums
+    sums = registers(-(-count // 4) * 4, "int32")
+    for t in range(0, count, 4):
+        a, b, c, d = (acc[min(t + j, count - 1)] for j in range(4))
+        T.buffer_store(sums, _addp(_addp(a, b), _addp(c, d)), [tirx.Ramp(t, 1, 4)])
     return sums
 
 

@@ -27,6 +27,8 @@ from host.lower.targets import Target
 
 RUN_BYTES = 16
 QUAD_BYTES = 4
+# Sums of a row by itself: with their weights they fill NEON's registers.
+ROW_COLUMNS = range(4, 13)
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,20 @@ def int8_tile(line: int, channels: int, target: Target) -> tuple[RegisterTile, i
     """Return the register tile of an int8 product, and how many codes a step takes."""
     if target.int8 == "vpdpbusd":
         return register_tile(line, max(channels, target.fp32_lanes), target), QUAD_BYTES
+    if line == 1 and target.arch == "aarch64":
+        return RegisterTile(1, _row_columns(channels)), RUN_BYTES
     columns = 4
     # What is not a sum: a vector of weights for every column, and twice that for products.
     room = max(target.vector_registers // columns - 3, 2)
     return RegisterTile(min(line, room), columns), RUN_BYTES
+
+
+def _row_columns(channels: int) -> int:
+    """Return the columns of a row that stands alone: what is computed for nothing least, then most.
+
+    Four of them are over before the products of the first have arrived.
+    """
+    return min(ROW_COLUMNS, key=lambda columns: (-channels % columns, -columns))
 
 
 def _along_channels(
