@@ -69,9 +69,8 @@ class Search:
         if not run.path(REFERENCE).is_file():
             subject = self.bench.subject
             policy = uncompressed(subject.graph)
-            artifact = self.meter.artifact(subject.network, policy, run.path("reference"))
-            name, measurement, _ = self.meter.latency(artifact)
-            value = {"latency_ms": measurement.latency_ms.median, "measurement": name}
+            figures = self.meter.figures(subject.network, policy)
+            value = {"latency_ms": figures.latency_ms.value, "measurement": figures.measurement}
             run.write(REFERENCE, value)
         return float(run.read(REFERENCE)["latency_ms"])
 

@@ -93,11 +93,9 @@ def _finish_one(search: Search, finalist: Finalist, folder: Path) -> dict[str, A
     scored = evaluation(
         bench.subject.graph,
         finalist.policy,
-        ratio(counts),
-        counts[1],
+        counts,
         "test",
-        artifact,
-        meter.latency(artifact),
+        meter.of(artifact),
     )
     return {
         "name": finalist.name,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -18,12 +19,12 @@ from host.boards.types import Measurement
 from host.compress.candidate import compress
 from host.compress.finetune import Training, accuracy, finetune, ratio
 from host.compress.plan import PruningPlan
-from host.data import Data
+from host.data import Data, SplitName
 from host.errors import BoardError
 from host.lower.build import Builder
 from host.policy import Policy, policy_bops, policy_macs
 from host.store import Store
-from host.types import Evaluation, Figure, Graph
+from host.types import Evaluation, Figure, Graph, Provenance
 
 SEED_BITS = 63
 # An invalid measurement is kept and repeated, never rewarded.
@@ -40,6 +41,25 @@ class Subject:
     data: Data
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a program is and costs: its artifact, its bytes, and one measurement by name."""
+
+    artifact: str
+    size_bytes: int
+    latency_ms: Figure
+    energy_mj: Figure | None = None
+    measurement: str = ""
+    verdict: str = ""
+
+
+class ProgramMeter(Protocol):
+    """Turns a compressed network into the figures of its program."""
+
+    def figures(self, network: nn.Module, policy: Policy) -> Figures:
+        """Build the program for latency alone and return its figures."""
+
+
 @dataclass
 class Meter:
     """Latency of programs on one leased board, each program measured once per protocol."""
@@ -54,7 +74,26 @@ class Meter:
         """Build an artifact for latency alone."""
         return self.builder.build(network, policy, folder)
 
-    def latency(self, artifact: Artifact) -> tuple[str, Measurement, bool]:
+    def figures(self, network: nn.Module, policy: Policy) -> Figures:
+        """Build the program for latency alone and return its figures."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.of(self.artifact(network, policy, Path(folder)))
+
+    def of(self, artifact: Artifact) -> Figures:
+        """Return the figures of a built program, from the cache where it was measured before."""
+        name, measurement, cached = self._measurement(artifact)
+        source: Provenance = "cached" if cached else "measured"
+        interval, energy = measurement.latency_ms, measurement.energy_mj
+        return Figures(
+            artifact.digest,
+            artifact.size_bytes,
+            Figure(interval.median, source, interval.low, interval.high),
+            None if energy is None else Figure(energy, source),
+            name,
+            measurement.verdict,
+        )
+
+    def _measurement(self, artifact: Artifact) -> tuple[str, Measurement, bool]:
         """Return the measurement's name, the measurement, and whether it came from the cache."""
         structure = artifact.manifest["structure"]
         fingerprint = self.session.info.fingerprint_digest
@@ -85,7 +124,7 @@ class Evaluator:
     """Evaluates policies of one subject; the same policy and seed give the same accuracy."""
 
     subject: Subject
-    meter: Meter
+    meter: ProgramMeter
     training: Training
     validation_images: int | None = None
     seed: int = 0
@@ -102,52 +141,36 @@ class Evaluator:
         start = time.perf_counter()
         subject = self.subject
         network = compress(subject.network, policy, subject.plan, subject.data)
-        with tempfile.TemporaryDirectory() as folder:
-            artifact = self.meter.artifact(network, policy, Path(folder))
-            name, measurement, cached = self.meter.latency(artifact)
+        figures = self.meter.figures(network, policy)
         if self.training.steps != 0:
             generator = torch.Generator().manual_seed(seed_of(policy, self.seed))
             finetune(network, subject.data, self.training, generator=generator)
         counts = accuracy(network, "validation", subject.data, limit=self.validation_images)
-        return evaluation(
-            subject.graph,
-            policy,
-            ratio(counts),
-            counts[1],
-            "validation",
-            artifact,
-            (name, measurement, cached),
-            time.perf_counter() - start,
-        )
+        seconds = time.perf_counter() - start
+        return evaluation(subject.graph, policy, counts, "validation", figures, seconds)
 
 
 def evaluation(
     graph: Graph,
     policy: Policy,
-    share: float,
-    samples: int,
-    split: str,
-    artifact: Artifact,
-    latency: tuple[str, Measurement, bool],
+    counts: tuple[int, int],
+    split: SplitName,
+    figures: Figures,
     seconds: float = 0.0,
 ) -> Evaluation:
-    """Put together what is known of one policy and its program."""
-    name, measurement, cached = latency
-    interval = measurement.latency_ms
-    source = "cached" if cached else "measured"
-    energy = measurement.energy_mj
+    """Put together what is known of one policy and its program; `counts` are (correct, all)."""
     return Evaluation(
-        accuracy=share,
-        samples=samples,
-        split=split,  # type: ignore[arg-type]
+        accuracy=ratio(counts),
+        samples=counts[1],
+        split=split,
         macs=sum(policy_macs(graph, policy).values()),
         bops=sum(policy_bops(graph, policy).values()),
-        size_bytes=artifact.size_bytes,
-        latency_ms=Figure(interval.median, source, interval.low, interval.high),  # type: ignore[arg-type]
-        energy_mj=None if energy is None else Figure(energy, source),  # type: ignore[arg-type]
-        artifact=artifact.digest,
-        measurements=(name,),
-        verdict=measurement.verdict,
+        size_bytes=figures.size_bytes,
+        latency_ms=figures.latency_ms,
+        energy_mj=figures.energy_mj,
+        artifact=figures.artifact,
+        measurements=(figures.measurement,),
+        verdict=figures.verdict,
         seconds=seconds,
     )
 
