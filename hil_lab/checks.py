@@ -8,8 +8,9 @@ from host.boards.protocol import PROTOCOLS
 from host.data import DATASETS
 from host.errors import RecipeError
 from host.registry import did_you_mean
-from host.search.agents.ddpg import settings_from
+from host.search.agents.ddpg import DDPGSettings
 from host.search.reward import REWARDS
+from host.search.settings import settings_from
 from host.search.strategy import strategies
 
 
@@ -27,7 +28,7 @@ def check_recipe(recipe: Recipe) -> None:
         if name not in known:
             raise RecipeError(f'{key}: unknown name "{name}"{did_you_mean(name, known)}')
     if table.strategy.startswith("galen"):
-        settings_from(table.agent)
+        settings_from(DDPGSettings, table.agent)
     elif table.agent:
         name = next(iter(table.agent))
         raise RecipeError(f"search.agent.{name}: unknown key; {table.strategy} takes none")

@@ -6,17 +6,15 @@ Unlike Galen's public code: a terminal mask, a scalar critic, several updates pe
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from host.errors import RecipeError
-from host.registry import did_you_mean
+from host.search.agents.moments import load_moments, moments
 from host.search.agents.replay import Replay
 
 
@@ -52,23 +50,6 @@ class DDPGSettings:
     # Weight of the newest episode in the moving average that centres rewards; Galen's 0.5 moves
     # every stored reward with each episode.
     baseline_rate: float = 0.05
-
-
-def settings_from(table: Mapping[str, Any]) -> DDPGSettings:
-    """Return settings from a recipe's table; raises RecipeError for an unknown or wrong one."""
-    types = get_type_hints(DDPGSettings)
-    values = dict(table)
-    for name, value in table.items():
-        if name not in types:
-            raise RecipeError(f"search.agent.{name}: unknown key{did_you_mean(name, types)}")
-        if name == "hidden" and isinstance(value, (list, tuple)):
-            values[name] = tuple(value)
-        elif type(value) not in _ALLOWED.get(types[name], ()):
-            raise RecipeError(f"search.agent.{name}: got {value!r}, which is not its kind of value")
-    return DDPGSettings(**values)
-
-
-_ALLOWED: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), bool: (bool,)}
 
 
 class Actor(nn.Module):
@@ -209,7 +190,7 @@ class DDPG:
         """Return networks, optimizers, transitions and the generator."""
         return {
             "networks": {name: net.state_dict() for name, net in self._networks().items()},
-            "optimizers": {name: _optimizer_state(opt) for name, opt in self._optimizers().items()},
+            "optimizers": {name: moments(opt) for name, opt in self._optimizers().items()},
             "replay": self.replay.state_dict(),
             "rng": self.rng.bit_generator.state,
             "episode": self.episode,
@@ -222,7 +203,7 @@ class DDPG:
         for name, net in self._networks().items():
             net.load_state_dict(state["networks"][name])
         for name, optimizer in self._optimizers().items():
-            _load_optimizer(optimizer, state["optimizers"][name])
+            load_moments(optimizer, state["optimizers"][name])
         self.replay.load_state_dict(state["replay"])
         self.rng.bit_generator.state = state["rng"]
         self.episode, self.baseline = int(state["episode"]), state["baseline"]
@@ -238,20 +219,6 @@ class DDPG:
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"actor": self.actor_optimizer, "critic": self.critic_optimizer}
-
-
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return Adam's moments by parameter number."""
-    moments: dict[str, Any] = {
-        str(key): dict(value) for key, value in optimizer.state_dict()["state"].items()
-    }
-    return moments
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, moments: dict[str, Any]) -> None:
-    groups = optimizer.state_dict()["param_groups"]
-    state = {int(key): value for key, value in moments.items()}
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def truncated_normal(mean: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
