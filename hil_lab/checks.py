@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hil_lab.inventory import check_board
 from hil_lab.recipe import Recipe
 from host.boards.protocol import PROTOCOLS
@@ -9,6 +11,7 @@ from host.data import DATASETS
 from host.errors import RecipeError
 from host.registry import did_you_mean
 from host.search.agents.ddpg import DDPGSettings
+from host.search.hirelc_settings import HiReLCSettings
 from host.search.reward import REWARDS
 from host.search.settings import settings_from
 from host.search.strategy import strategies
@@ -27,9 +30,16 @@ def check_recipe(recipe: Recipe) -> None:
     for key, name, known in named:
         if name not in known:
             raise RecipeError(f'{key}: unknown name "{name}"{did_you_mean(name, known)}')
-    if table.strategy.startswith("galen"):
-        settings_from(DDPGSettings, table.agent)
+    if settings := settings_of(table.strategy):
+        settings_from(settings, table.agent)
     elif table.agent:
         name = next(iter(table.agent))
         raise RecipeError(f"search.agent.{name}: unknown key; {table.strategy} takes none")
     check_board(recipe.board)
+
+
+def settings_of(strategy: str) -> type[Any] | None:
+    """Return the class of a strategy's settings, None where it takes none."""
+    if strategy.startswith("galen"):
+        return DDPGSettings
+    return HiReLCSettings if strategy == "hirelc" else None

@@ -38,7 +38,7 @@ ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
 REFERENCE, PROFILES = "reference.json", "layer_times.json"
 # Strategies that weigh layers, or aim, by predicted times.
-PREDICTING = ("greedy", "galen-prune", "galen-quantize", "galen-joint")
+PREDICTING = ("greedy", "galen-prune", "galen-quantize", "galen-joint", "hirelc")
 LEASE_WAIT_S = 600.0
 
 

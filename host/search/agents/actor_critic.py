@@ -157,7 +157,9 @@ class Environment(Protocol):
 class Agents(Protocol):
     """A stack of agents, whatever computes it."""
 
-    settings: ActorCriticSettings
+    @property
+    def settings(self) -> ActorCriticSettings:
+        """The hyper-parameters."""
 
     def act(self, observations: Tensor, *, explore: bool = True) -> Decision:
         """Decide for observations [A, B, O]: drawn, or the likeliest where not `explore`."""

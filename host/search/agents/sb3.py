@@ -1,6 +1,6 @@
 """The same agents by stable-baselines3 itself, one model each: the published reference, slower.
 
-Its global random generators are seeded from one of ours for the time of a call, and put back.
+Needs the package stable-baselines3. Its global random generators are seeded from one of ours for the time of a call, and put back.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from host.errors import RecipeError
 from host.search.agents.a2c import RMSPROP_EPS, A2CSettings
 from host.search.agents.actor_critic import (
     ActorCriticSettings,
@@ -24,18 +23,6 @@ from host.search.agents.actor_critic import (
 )
 from host.search.agents.moments import load_moments, moments
 from host.search.agents.ppo import PPOSettings
-
-
-def require_sb3() -> Any:
-    """Return the package stable_baselines3; raises RecipeError where it is not installed."""
-    try:
-        import stable_baselines3
-    except ImportError as e:
-        raise RecipeError(
-            'search.agent.backend: "sb3" needs stable-baselines3; '
-            "pip install stable-baselines3, or leave the key out"
-        ) from e
-    return stable_baselines3
 
 
 class SB3Agents:
@@ -107,7 +94,8 @@ def make_model(
     settings: ActorCriticSettings, observation: int, choices: Sequence[int], copies: int
 ) -> Any:
     """Return a model over a MultiDiscrete action, for rollouts of `copies` environments."""
-    sb3 = require_sb3()
+    import stable_baselines3 as sb3
+
     common: dict[str, Any] = {
         "policy": "MlpPolicy",
         "env": _spaces(observation, choices, copies),

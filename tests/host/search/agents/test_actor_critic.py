@@ -53,7 +53,7 @@ def reward_of(agents: Agents, shapes: Shapes) -> torch.Tensor:
 @pytest.mark.parametrize("shapes", [ONE, THREE])
 def test_ppo_finds_the_best_categories_of_every_context(shapes: Shapes) -> None:
     agents = PPO(shapes, PPOSettings(lr=3e-3, n_steps=32, batch=32), 0)
-    train(agents, Bandit(shapes, COPIES), 1024)
+    train(agents, Bandit(shapes, COPIES), 2048)
     assert reward_of(agents, shapes).min() == 1.0
 
 
