@@ -1,6 +1,7 @@
 """The same agents by stable-baselines3 itself, one model each: the published reference, slower.
 
-Needs the package stable-baselines3. Its global random generators are seeded from one of ours for the time of a call, and put back.
+Needs the package stable-baselines3. The global random generators that it draws from are seeded from
+one of ours for the time of a call, and put back.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def make_model(
         "device": "cpu",
     }
     if isinstance(settings, PPOSettings):
-        size, clip = settings.batch, settings.clip
+        size, clip = min(settings.batch, settings.n_steps * copies), settings.clip
         model = sb3.PPO(**common, batch_size=size, n_epochs=settings.epochs, clip_range=clip)
     elif isinstance(settings, A2CSettings):
         model = sb3.A2C(**common, rms_prop_eps=RMSPROP_EPS)
