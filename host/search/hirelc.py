@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from host.policy import Policy
+from host.search.goal import Goal
 from host.search.hirelc_ensemble import Indices
 from host.search.hirelc_high import (
     HighEnvironment,
@@ -30,7 +31,16 @@ from host.search.hirelc_high import (
 from host.search.hirelc_low import Budgets, LowEnvironment, LowTask, elected, low_ensembles
 from host.search.hirelc_rewards import Feedback, HighTask
 from host.search.hirelc_settings import HiReLCSettings
-from host.search.hirelc_space import BITS, CHOICES, FEATURES, PRUNE, Array, Landscape
+from host.search.hirelc_space import (
+    BITS,
+    CHOICES,
+    FEATURES,
+    PRUNE,
+    Array,
+    Landscape,
+    actions_of,
+    moved,
+)
 from host.search.hirelc_surrogate import ColdStart, Surrogate
 from host.search.settings import settings_from
 from host.search.strategy import STRATEGIES, Problem, State
@@ -55,6 +65,8 @@ class HiReLC:
         self.low = low_ensembles(self.landscape, s, seeds[2])
         self.high = high_ensemble(len(self.landscape.blocks), s, seeds[3])
         self.cold = ColdStart(self.landscape, problem, s)
+        aims = s.meet_target and self.landscape.by_latency
+        self.goal = Goal(problem) if aims else None
         self.told = 0
         # The best accuracy so far, in points.
         self.baseline: float | None = None
@@ -77,7 +89,8 @@ class HiReLC:
     def ask(self) -> Policy:
         """Return the policy of this episode; asked again before it is told, the same one."""
         if self.pending is None:
-            self.pending = self._warm_up() if self.told < self.warmup else self._cycle()
+            made = self._warm_up() if self.told < self.warmup else self._cycle()
+            self.pending = self._moved(made) if self.told else made
         return self.landscape.policy(self.pending)
 
     def _warm_up(self) -> Array:
@@ -104,6 +117,16 @@ class HiReLC:
         )
         self.low.train(partial(LowEnvironment, task), self.settings.low_steps)
         return elected(self.low, task)
+
+    def _moved(self, config: Array) -> Array:
+        """Return a configuration, all layers moved alike so that its prediction meets the aim."""
+        if self.goal is None:
+            return config
+        move = partial(moved, config, settings=self.settings)
+        actions = self.goal.shift(
+            actions_of(config, self.settings), lambda actions: self.landscape.policy(move(actions))
+        )
+        return move(actions)
 
     def _budgets(self) -> Budgets:
         s, landscape = self.settings, self.landscape
@@ -134,6 +157,8 @@ class HiReLC:
         self.surrogate.add(self.landscape.features(config), points)
         self.pending = None
         self.told += 1
+        if self.goal is not None:
+            self.goal.learn(policy, evaluation)
         if self.told > self.warmup:
             self.base = config
             self.feedback = self._feedback(config, points, evaluation)
@@ -153,7 +178,9 @@ class HiReLC:
     def state_dict(self) -> State:
         """Return agents, surrogate, generator and where the search stands."""
         last = self.feedback
+        aim = {} if self.goal is None else {"goal_ms": self.goal.ms}
         return {
+            **aim,
             "low": self.low.state_dict(),
             "high": self.high.state_dict(),
             "surrogate": self.surrogate.state_dict(),
@@ -170,6 +197,8 @@ class HiReLC:
         for name in ("low", "high", "surrogate"):
             getattr(self, name).load_state_dict(state[name])
         self.rng.bit_generator.state = state["rng"]
+        if self.goal is not None:
+            self.goal.ms = float(state["goal_ms"])
         self.told, self.baseline = int(state["told"]), state["baseline"]
         self.base = state["base"].numpy().copy()
         pending = state["pending"]

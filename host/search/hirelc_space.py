@@ -221,3 +221,17 @@ def bits_of(index: Array, min_bits: Array, max_bits: int) -> Array:
 def prune_of(index: Array, low: float, high: Array) -> Array:
     """Return the share of channels to prune of an action index 0..14 (section 2.2)."""
     return low + index / STEPS * np.maximum(high - low, 0.0)
+
+
+def actions_of(config: Array, s: HiReLCSettings) -> Array:
+    """Return (share pruned, how few bits) of every layer [layers, 2], each in [0, 1]."""
+    return np.stack([config[:, PRUNE], 1.0 - config[:, BITS] / s.max_bits], axis=-1)
+
+
+def moved(config: Array, actions: Array, settings: HiReLCSettings) -> Array:
+    """Return a configuration with what `actions_of` says, within what the settings allow."""
+    low, high = min(settings.level_min_bits), settings.max_bits
+    made = config.copy()
+    made[:, PRUNE] = np.clip(actions[:, 0], settings.min_prune, max(settings.level_prunes))
+    made[:, BITS] = np.clip(np.rint((1.0 - actions[:, 1]) * high), low, high)
+    return made

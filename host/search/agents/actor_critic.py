@@ -266,11 +266,10 @@ class Networks(nn.Module):
         return logits.log_softmax(3), self._run("value", observations)[..., 0]
 
     def _run(self, net: str, x: Tensor) -> Tensor:
-        for i in range(3):
-            weight, bias = (self.layers[f"{net}_{i}_{part}"] for part in ("weight", "bias"))
-            x = torch.baddbmm(bias, x, weight)
-            x = x.tanh() if i < 2 else x
-        return x
+        layers = self.layers
+        for i in range(2):
+            x = torch.baddbmm(layers[f"{net}_{i}_bias"], x, layers[f"{net}_{i}_weight"]).tanh()
+        return torch.baddbmm(layers[f"{net}_2_bias"], x, layers[f"{net}_2_weight"])
 
     def evaluate(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log-probabilities of actions, entropies and values, each [A, B]."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from host.search.agents.actor_critic import (
@@ -39,9 +41,10 @@ class PPO(Stacked):
     settings: PPOSettings
 
     def __init__(self, shapes: Shapes, settings: PPOSettings, seed: int) -> None:
-        super().__init__(
-            shapes, settings, lambda p: torch.optim.Adam(p, settings.lr, eps=ADAM_EPS), seed
-        )
+        def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+            return torch.optim.Adam(parameters, settings.lr, eps=ADAM_EPS, fused=True)
+
+        super().__init__(shapes, settings, adam, seed)
 
     def losses(self, batch: Batch) -> Losses:
         """Return the terms of the loss of every agent."""
