@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,10 @@ def _per_sample(
     gradients = grad(loss)
     if len(labels) > 1:
         try:
-            together: dict[str, Tensor] = vmap(gradients, (None, 0, 0))(parameters, x, labels)
+            with warnings.catch_warnings():
+                # Attention has no batched form of its own: its samples run one by one.
+                warnings.filterwarnings("ignore", "There is a performance drop")
+                together: dict[str, Tensor] = vmap(gradients, (None, 0, 0))(parameters, x, labels)
             return together
         except RuntimeError:
             # Some operations have no batched form (in-place ones, data-dependent ones).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from host.data import Data, Split
 from host.graph import trace_unpruned
 from host.models import make_network
 from host.sensitivity import fisher as module_under_test
@@ -45,6 +47,18 @@ def test_figures_are_those_of_single_backward_passes(digits: Subject, name: str)
     expected = by_hand(network, digits, [layer.name for layer in graph.layers])
     assert list(found) == list(expected)
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_attention_without_a_batched_form_warns_nobody() -> None:
+    shape, rng = (3, 32, 32), np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    split = Split(images, np.array([3, 7]))
+    data = Data("noise", split, split, split, 10, (0.5,) * 3, (0.25,) * 3)
+    network = make_network("vit_tiny_patch16_224", classes=10, input_shape=shape, seed=0)
+    graph = trace_unpruned(network, "vit", shape, 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(fisher(network, graph, data, images=2)) == len(graph.layers)
 
 
 @pytest.mark.parametrize("numbers", [1, 20_000])
