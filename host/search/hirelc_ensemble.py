@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from host.search.agents.a2c import A2C, A2CSettings
-from host.search.agents.actor_critic import Agents, Environment, Shapes, train
+from host.search.agents.actor_critic import Agents, Environment, train
+from host.search.agents.networks import Shapes
 from host.search.agents.ppo import PPO, PPOSettings
 from host.search.hirelc_settings import Backend
 

@@ -12,10 +12,10 @@ from host.search.agents.actor_critic import (
     Batch,
     Losses,
     Rollout,
-    Shapes,
     batch_of,
     descend,
 )
+from host.search.agents.networks import Shapes
 from host.search.agents.stacked import Stacked
 
 RMSPROP_EPS, RMSPROP_ALPHA = 1e-5, 0.99

@@ -14,10 +14,10 @@ from host.search.agents.actor_critic import (
     Batch,
     Losses,
     Rollout,
-    Shapes,
     batch_of,
     descend,
 )
+from host.search.agents.networks import Shapes
 from host.search.agents.stacked import Stacked
 
 ADAM_EPS = 1e-5

@@ -15,14 +15,9 @@ import torch
 from torch import Tensor
 
 from host.search.agents.a2c import RMSPROP_EPS, A2CSettings
-from host.search.agents.actor_critic import (
-    ActorCriticSettings,
-    Decision,
-    Rollout,
-    Shapes,
-    generator_from,
-)
+from host.search.agents.actor_critic import ActorCriticSettings, Rollout, generator_from
 from host.search.agents.moments import load_moments, moments
+from host.search.agents.networks import Decision, Shapes
 from host.search.agents.ppo import PPOSettings
 
 

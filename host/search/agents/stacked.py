@@ -8,14 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from host.search.agents.actor_critic import (
-    ActorCriticSettings,
-    Decision,
-    Networks,
-    Shapes,
-    generator_from,
-)
+from host.search.agents.actor_critic import ActorCriticSettings, generator_from
 from host.search.agents.moments import load_moments, moments
+from host.search.agents.networks import Decision, Networks, Shapes
 
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 

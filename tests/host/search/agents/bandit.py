@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from host.search.agents.actor_critic import Shapes
+from host.search.agents.networks import Shapes
 
 STEPS = 2
 

@@ -11,15 +11,8 @@ import pytest
 import torch
 
 from host.search.agents.a2c import A2C, A2CSettings
-from host.search.agents.actor_critic import (
-    Agents,
-    Rollout,
-    Shapes,
-    advantages,
-    batch_of,
-    collect,
-    train,
-)
+from host.search.agents.actor_critic import Agents, Rollout, advantages, batch_of, collect, train
+from host.search.agents.networks import Shapes
 from host.search.agents.ppo import PPO, PPOSettings
 from tests.host.search.agents.bandit import STEPS, Bandit
 
