@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hil_lab.inventory import check_board
 from hil_lab.recipe import Recipe
 from host.boards.protocol import PROTOCOLS
 from host.data import DATASETS
 from host.errors import RecipeError
 from host.registry import did_you_mean
-from host.search.agents.ddpg import DDPGSettings
-from host.search.hirelc_settings import HiReLCSettings
 from host.search.reward import REWARDS
 from host.search.settings import settings_from
-from host.search.strategy import strategies
+from host.search.strategy import SETTINGS, strategies
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -30,16 +26,9 @@ def check_recipe(recipe: Recipe) -> None:
     for key, name, known in named:
         if name not in known:
             raise RecipeError(f'{key}: unknown name "{name}"{did_you_mean(name, known)}')
-    if settings := settings_of(table.strategy):
-        settings_from(settings, table.agent)
+    if table.strategy in SETTINGS:
+        settings_from(SETTINGS[table.strategy], table.agent)
     elif table.agent:
         name = next(iter(table.agent))
         raise RecipeError(f"search.agent.{name}: unknown key; {table.strategy} takes none")
     check_board(recipe.board)
-
-
-def settings_of(strategy: str) -> type[Any] | None:
-    """Return the class of a strategy's settings, None where it takes none."""
-    if strategy.startswith("galen"):
-        return DDPGSettings
-    return HiReLCSettings if strategy == "hirelc" else None

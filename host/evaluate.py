@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -16,9 +17,10 @@ from host.artifact import Artifact
 from host.boards.protocol import SEARCH, MeasureProtocol
 from host.boards.session import BoardSession
 from host.boards.types import Measurement
-from host.compress.candidate import compress
+from host.compress.candidate import CALIBRATION_IMAGES, compress
 from host.compress.finetune import Training, accuracy, finetune, ratio
 from host.compress.plan import PruningPlan
+from host.compress.reconstruct import Teacher, teacher
 from host.data import Data, SplitName
 from host.errors import BoardError
 from host.lower.build import Builder
@@ -33,12 +35,28 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Subject:
-    """What is compressed: a trained network, its layers, its channel groups and its data."""
+    """What is compressed: a trained network, its layers, its channel groups and its data.
+
+    With `reconstruction`, compressed weights are solved to answer as the network's do.
+    """
 
     network: nn.Module
     graph: Graph
     plan: PruningPlan
     data: Data
+    reconstruction: bool = True
+
+    @cached_property
+    def teacher(self) -> Teacher | None:
+        """What the network's layers answer to the calibration images, run once."""
+        if not self.reconstruction:
+            return None
+        layers = [layer.name for layer in self.graph.layers]
+        return teacher(self.network, layers, self.data.calibration(CALIBRATION_IMAGES))
+
+    def compressed(self, policy: Policy) -> nn.Module:
+        """Return the compressed network of a policy, calibrated, not yet trained."""
+        return compress(self.network, policy, self.plan, self.data, known=self.teacher)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +158,7 @@ class Evaluator:
     def _evaluate(self, policy: Policy) -> Evaluation:
         start = time.perf_counter()
         subject = self.subject
-        network = compress(subject.network, policy, subject.plan, subject.data)
+        network = subject.compressed(policy)
         figures = self.meter.figures(network, policy)
         if self.training.steps != 0:
             generator = torch.Generator().manual_seed(seed_of(policy, self.seed))

@@ -11,6 +11,7 @@ from host.compress.finetune import batch_statistics
 from host.compress.plan import PruningPlan
 from host.compress.prune import prune
 from host.compress.quantize import calibrate, quantize
+from host.compress.reconstruct import Teacher, reconstruct
 from host.data import Data
 from host.policy import INT8_BITS, Policy
 
@@ -25,9 +26,16 @@ def compress(
     data: Data,
     *,
     images: int = CALIBRATION_IMAGES,
+    known: Teacher | None = None,
 ) -> nn.Module:
-    """Return the compressed network of a policy, calibrated on training images, not yet trained."""
+    """Return the compressed network of a policy, calibrated on training images, not yet trained.
+
+    With a teacher its weights are solved to answer as the uncompressed network's do.
+    """
     compressed = quantize(prune(module, policy, plan).eval(), policy)
+    if known is not None:
+        reconstruct(compressed, module, policy, plan, known)
+        return compressed
     batches = torch.split(data.calibration(images), _BATCH)
     # What changes the statistics of activations makes the old batch norms wrong; int8 does not.
     stale = disturbs(policy, plan)

@@ -17,7 +17,7 @@ from host.search.agents.ddpg import DDPG, DDPGSettings
 from host.search.demonstrations import demonstrations
 from host.search.goal import Goal
 from host.search.settings import settings_from
-from host.search.strategy import STRATEGIES, Problem, State, Strategy
+from host.search.strategy import SETTINGS, STRATEGIES, Problem, State, Strategy
 from host.sensitivity.table import Kind
 from host.types import Evaluation, Layer
 
@@ -189,3 +189,6 @@ def galen_quantize(problem: Problem) -> Strategy:
 def galen_joint(problem: Problem) -> Strategy:
     """Galen's joint agent."""
     return Galen("joint", problem)
+
+
+SETTINGS.update(dict.fromkeys(("galen-prune", "galen-quantize", "galen-joint"), DDPGSettings))

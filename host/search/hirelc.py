@@ -43,7 +43,7 @@ from host.search.hirelc_space import (
 )
 from host.search.hirelc_surrogate import ColdStart, Surrogate
 from host.search.settings import settings_from
-from host.search.strategy import STRATEGIES, Problem, State
+from host.search.strategy import SETTINGS, STRATEGIES, Problem, State
 from host.types import Evaluation
 
 # A block of which nothing is known is neither sensitive nor robust.
@@ -204,6 +204,9 @@ class HiReLC:
         pending = state["pending"]
         self.pending = None if pending is None else pending.numpy().copy()
         self.feedback = Feedback(*state["feedback"])
+
+
+SETTINGS["hirelc"] = HiReLCSettings
 
 
 def block_sensitivity(problem: Problem, landscape: Landscape, s: HiReLCSettings) -> Array:

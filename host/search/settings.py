@@ -47,7 +47,9 @@ def _value(name: str, value: Any, kind: Any) -> Any:
 
 
 def _values(name: str, values: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a tuple of as many numbers as the field has."""
+    """Return a tuple of as many numbers as the field has, any number where it does not say."""
+    if isinstance(values, (list, tuple)) and kinds[1:] == (...,):
+        kinds = kinds[:1] * len(values)
     if not isinstance(values, (list, tuple)) or len(values) != len(kinds):
         raise RecipeError(f"{WHERE}.{name}: takes a list of {len(kinds)} values, got {values!r}")
     return tuple(_value(name, value, kind) for value, kind in zip(values, kinds, strict=True))
