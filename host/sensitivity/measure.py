@@ -167,13 +167,18 @@ def _with_fewer_bits(
     return {layer: changed.forward}
 
 
-def _identity(subject: Subject, data: Data) -> str:
-    """Return the digest of all that the table depends on."""
+def weights_digest(module: nn.Module) -> str:
+    """Return the digest of a network's parameters and buffers."""
     weights = hashlib.sha256()
-    for name, tensor in subject.module.state_dict().items():
+    for name, tensor in module.state_dict().items():
         weights.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return weights.hexdigest()
+
+
+def _identity(subject: Subject, data: Data) -> str:
+    """Return the digest of all that the table depends on."""
     images = hashlib.sha256(subject.images.numpy().tobytes()).hexdigest()
     settings = [[s.kind, s.value] for s in SETTINGS]
-    parts = [SENSITIVITY_FORMAT, weights.hexdigest(), data.name, images, settings]
+    parts = [SENSITIVITY_FORMAT, weights_digest(subject.module), data.name, images, settings]
     return digest(parts)[:32]
