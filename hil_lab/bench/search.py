@@ -26,8 +26,9 @@ OURS, RIVAL = "ours", "galen-joint"
 DEFAULT_FOLDER = "runs/bench-search"
 MEASUREMENTS_BAR, EVALUATIONS_BAR = 0.1, 1 / 3
 
-# network -> method -> target -> seed -> curve
-Curves = dict[str, dict[float, dict[int, Curve]]]
+# method -> target -> seed -> curve
+Curves = Mapping[str, Mapping[float, Mapping[int, Curve]]]
+Kept = tuple[Trial, list[Episode]]
 
 
 def report(options: Options) -> Report:
@@ -50,14 +51,13 @@ def _network(name: str, folder: Path, options: Options) -> Report:
     contest = Contest(name, folder, options.overrides, options.reporter)
     contest.remember()
     seeds, chosen = options.seeds or SEEDS, methods(options.methods)
-    found: dict[str, dict[Trial, list[Episode]]] = {method.name: {} for method in chosen}
+    found: dict[str, list[Kept]] = {method.name: [] for method in chosen}
     for trial in trials([name], chosen, SHARES, seeds):
-        found[trial.method.name][trial] = contest.run(trial)
+        found[trial.method.name].append((trial, contest.run(trial)))
     curves = {method: _curves(contest, kept) for method, kept in found.items()}
     surrogate = None
     if OURS in found:
-        told = [episodes for episodes in found[OURS].values()]
-        surrogate = held_out(contest, told[0])
+        surrogate = held_out(contest, found[OURS][0][1])
     return Report(
         samples={"network": _samples(name, contest, curves, surrogate)},
         tables=[_table(name, target, curves) for target in SHARES],
@@ -69,12 +69,10 @@ def _network(name: str, folder: Path, options: Options) -> Report:
     )
 
 
-def _curves(
-    contest: Contest, kept: Mapping[Trial, Sequence[Episode]]
-) -> dict[float, dict[int, Curve]]:
+def _curves(contest: Contest, kept: Sequence[Kept]) -> dict[float, dict[int, Curve]]:
     """Return the curves of one method, from every target that its trials serve."""
     curves: dict[float, dict[int, Curve]] = {target: {} for target in SHARES}
-    for trial, episodes in kept.items():
+    for trial, episodes in kept:
         reward = contest.problem(trial).reward
         before = contest.setup_measurements(trial.method)
         for target in SHARES if trial.method.front else (trial.target,):
@@ -84,7 +82,7 @@ def _curves(
 
 
 def _samples(
-    name: str, contest: Contest, curves: Mapping[str, Any], surrogate: HeldOut | None
+    name: str, contest: Contest, curves: Curves, surrogate: HeldOut | None
 ) -> dict[str, Any]:
     return {
         "name": name,
@@ -99,7 +97,7 @@ def _samples(
     }
 
 
-def _table(name: str, target: float, curves: Curves | Mapping[str, Any]) -> Table:
+def _table(name: str, target: float, curves: Curves) -> Table:
     """Return the mean best reward of every method at some budgets, and at its end."""
     columns = [f"{name}, target {target:g}", "seeds", *(f"{b}" for b in BUDGETS), "at the end"]
     rows = []
@@ -113,7 +111,7 @@ def _table(name: str, target: float, curves: Curves | Mapping[str, Any]) -> Tabl
     return Table(columns, rows)
 
 
-def _shows(name: str, target: float, curves: Mapping[str, Any]) -> list[Show]:
+def _shows(name: str, target: float, curves: Curves) -> list[Show]:
     ours = curves.get(OURS, {}).get(target, {})
     where = f"{name}, target {target:g}"
     shows = []
