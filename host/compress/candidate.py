@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from host.compress.finetune import batch_statistics
 from host.compress.plan import PruningPlan
@@ -27,13 +27,27 @@ def compress(
     images: int = CALIBRATION_IMAGES,
 ) -> nn.Module:
     """Return the compressed network of a policy, calibrated on training images, not yet trained."""
-    compressed = quantize(prune(module, policy, plan).eval(), policy)
-    batches = torch.split(data.calibration(images), _BATCH)
-    # What changes the statistics of activations makes the old batch norms wrong; int8 does not.
-    stale = disturbs(policy, plan)
-    with batch_statistics(compressed) if stale else nullcontext():
-        calibrate(compressed, batches)
+    compressed = shaped(module, policy, plan)
+    with statistics_of(compressed, policy, plan):
+        calibrate(compressed, calibration_batches(data, images))
     return compressed
+
+
+def shaped(module: nn.Module, policy: Policy, plan: PruningPlan) -> nn.Module:
+    """Return the pruned and quantized network before calibration: all that its program needs."""
+    return quantize(prune(module, policy, plan).eval(), policy)
+
+
+def calibration_batches(data: Data, images: int = CALIBRATION_IMAGES) -> tuple[Tensor, ...]:
+    """Return the images that every policy is calibrated on, in batches."""
+    return torch.split(data.calibration(images), _BATCH)
+
+
+def statistics_of(
+    compressed: nn.Module, policy: Policy, plan: PruningPlan
+) -> AbstractContextManager[None]:
+    """Let batch norms take new statistics where a policy made the old ones wrong; int8 does not."""
+    return batch_statistics(compressed) if disturbs(policy, plan) else nullcontext()
 
 
 def disturbs(policy: Policy, plan: PruningPlan) -> bool:

@@ -1,0 +1,143 @@
+"""Calibrate and run compressed networks from the deepest layer that an earlier one shares.
+
+A key of the first k layers is the digest of their classes, formats and weights, so what is
+remembered under it is what running them again would give, to the bit: the same operations on the
+same batches. One memory serves one network, its calibration images and its validation images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from host.compress.quantize import observing
+from host.prefix.calls import Call, Cut, Forward, answering, cut_before, trace_calls
+from host.prefix.choose import worth_keeping
+from host.prefix.memory import TensorMemory
+from host.types import Graph
+
+DEFAULT_BYTES = 1 << 30
+# The share of the memory that one policy's outputs may fill, so that it holds more than the last.
+_POLICY_SHARE = 0.5
+_TRACE_IMAGES = 2
+WHOLE = Cut(0, (), frozenset())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images under a name; equal names always mean equal images."""
+
+    name: str
+    x: Tensor
+
+
+class SharedPrefix:
+    """What the layers of one network's policies sent, and runs that start after it.
+
+    `example` holds at least two images; `images` is how many of all batches a policy sees.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        graph: Graph,
+        example: Tensor,
+        images: int,
+        limit_bytes: int = DEFAULT_BYTES,
+    ) -> None:
+        x = example[:_TRACE_IMAGES]
+        self.memory = TensorMemory(limit_bytes)
+        self.calls = trace_calls(network, x)
+        order = {leaf: place for place, leaf in enumerate(self.calls.leaves)}
+        macs = {order[layer.name]: layer.macs for layer in graph.layers if layer.name in order}
+        cuts = [cut_before(network, x, self.calls, place) for place in sorted(macs) if place]
+        self.cuts = worth_keeping(cuts, macs, int(_POLICY_SHARE * limit_bytes / images))
+        self._kept: dict[Call, bool] = {}
+        for cut in self.cuts:
+            for call in cut.before:
+                self._kept[call] = self._kept.get(call, False) or call.module in cut.live
+
+    def keys(self, network: nn.Module) -> tuple[str, ...]:
+        """Return the identity of every prefix of a network; it holds until the network changes."""
+        return self.calls.keys(network)
+
+    def calibrate(self, network: nn.Module, batches: Sequence[Batch]) -> None:
+        """Set all ranges, and the statistics that batch norms are taking, as `calibrate` does."""
+        with observing(network):
+            keys = self.keys(network)
+            cut = self._deepest(network, keys, batches)
+            for name, buffer in self._states(network, keys, cut.place):
+                buffer.copy_(self.memory[name])
+            # All are taken before the first run, which may push them out of the memory.
+            answers = [self._answers(cut, keys, batch) for batch in batches]
+            for batch, known in zip(batches, answers, strict=True):
+                self._run(network, keys, batch, known)
+        for name, buffer in self._states(network, keys, max(c.place for c in (cut, *self.cuts))):
+            self.memory[name] = buffer.clone()
+
+    def run(self, network: nn.Module, keys: Sequence[str], batch: Batch) -> Tensor:
+        """Return the logits of a calibrated network with these keys."""
+        cut = next((c for c in self.cuts[::-1] if self._knows(c, keys, batch)), WHOLE)
+        return self._run(network, keys, batch, self._answers(cut, keys, batch))
+
+    def _deepest(self, network: nn.Module, keys: Sequence[str], batches: Sequence[Batch]) -> Cut:
+        """Return the last cut before which all is remembered, ranges and statistics too."""
+        for cut in self.cuts[::-1]:
+            states = self._states(network, keys, cut.place)
+            if all(name in self.memory for name, _ in states) and all(
+                self._knows(cut, keys, batch) for batch in batches
+            ):
+                return cut
+        return WHOLE
+
+    def _knows(self, cut: Cut, keys: Sequence[str], batch: Batch) -> bool:
+        return all(_output(keys, call, batch) in self.memory for call in cut.before)
+
+    def _answers(self, cut: Cut, keys: Sequence[str], batch: Batch) -> dict[str, Tensor]:
+        return {call.module: self.memory[_output(keys, call, batch)] for call in cut.before}
+
+    def _states(
+        self, network: nn.Module, keys: Sequence[str], place: int
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield (key, buffer) of what calibration sets in the layers before a place."""
+        for number, leaf in enumerate(self.calls.leaves[:place]):
+            for label, buffer in network.get_submodule(leaf).named_buffers(recurse=False):
+                yield f"{keys[number + 1]} {label}", buffer
+
+    def _run(
+        self, network: nn.Module, keys: Sequence[str], batch: Batch, known: Mapping[str, Tensor]
+    ) -> Tensor:
+        forwards: dict[str, Forward] = {name: _returning(out) for name, out in known.items()}
+        for call, live in self._kept.items():
+            name = _output(keys, call, batch)
+            if call.module not in forwards and name not in self.memory:
+                original = network.get_submodule(call.module).forward
+                forwards[call.module] = self._recording(original, name, live)
+        with answering(network, forwards):
+            logits: Tensor = network(batch.x)
+        return logits
+
+    def _recording(self, original: Forward, name: str, live: bool) -> Forward:
+        def forward(*args: Any, **keywords: Any) -> Tensor:
+            out: Tensor = original(*args, **keywords)
+            self.memory[name] = out.clone() if live else _shape_of(out)
+            return out
+
+        return forward
+
+
+def _output(keys: Sequence[str], call: Call, batch: Batch) -> str:
+    return f"{keys[call.end]} {call.module} {batch.name}"
+
+
+def _returning(output: Tensor) -> Forward:
+    return lambda *_, **__: output.clone()  # what follows may work in place
+
+
+def _shape_of(output: Tensor) -> Tensor:
+    """Return a tensor of this shape that takes no memory; should it be read, it reads as NaN."""
+    return output.new_full((), math.nan if output.is_floating_point() else 0).expand(output.shape)
