@@ -18,7 +18,7 @@ from hil_lab.workbench import Workbench
 from host.boards.client import BoardClient
 from host.boards.protocol import PROTOCOLS
 from host.boards.session import BoardSession
-from host.compress.candidate import compress
+from host.compress.candidate import compress, shaped
 from host.compress.finetune import Training
 from host.errors import CallerError
 from host.evaluate import Evaluator, Meter
@@ -110,6 +110,14 @@ class Search:
             sensitivity=self.bench.sensitivity.all_features(),
             layer_ms=self.layer_times if table.strategy in PREDICTING else None,
             settings=table.agent,
+            size_bytes=self.size_bytes,
+        )
+
+    def size_bytes(self, policy: Policy) -> int:
+        """Return the bytes of a policy's artifact, exactly, without building it."""
+        subject = self.bench.subject
+        return self.builder.size_bytes(
+            policy, lambda: shaped(subject.network, policy, subject.plan)
         )
 
     @cached_property

@@ -24,7 +24,8 @@ class Problem:
     with a fixed length; `layer_ms(policy)` predicts the time of every layer, for strategies that
     weigh layers before anything is measured. `fisher[layer]` is the mean empirical Fisher
     information of its parameters; `proxy(policy)` is the mean squared error of a policy's logits on
-    a few images, which costs a fraction of an evaluation.
+    a few images, which costs a fraction of an evaluation. `size_bytes(policy)` is exactly what the
+    artifact of a policy will hold in packed weights, scales and tables, without building it.
     """
 
     space: Space
@@ -38,6 +39,7 @@ class Problem:
     settings: Mapping[str, Any] = field(default_factory=dict)
     fisher: Mapping[str, float] = field(default_factory=dict)
     proxy: Callable[[Policy], float] | None = None
+    size_bytes: Callable[[Policy], int] | None = None
 
     def score(self, evaluation: Evaluation) -> float:
         """Return the reward of an evaluation."""
