@@ -21,10 +21,11 @@ from host.boards.session import BoardSession
 from host.compress.candidate import compress, shaped
 from host.compress.finetune import Training
 from host.errors import CallerError
-from host.evaluate import Evaluator, Meter
+from host.evaluate import Evaluator
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS, Target
+from host.meter import Meter
 from host.policy import Policy, uncompressed
 from host.registry import did_you_mean
 from host.search import checkpoint
