@@ -154,10 +154,14 @@ class Builder:
             "entry": ENTRY,
             "inputs": [{"name": "x", "shape": list(plan.input_shape), "dtype": "float32"}],
             "outputs": [{"name": "logits", "shape": list(plan.output.shape), "dtype": "float32"}],
-            "kernels": [self._row(call, policy) for call in plan.calls],
+            "kernels": self.rows(plan, policy),
             "weights": list(rows),
             "golden": dict(golden) if golden else None,
         }
+
+    def rows(self, plan: Plan, policy: Policy) -> list[dict[str, Any]]:
+        """Return the kernel table of a plan, a row per call; nothing is compiled for it."""
+        return [self._row(call, policy) for call in plan.calls]
 
     def _row(self, call: Call, policy: Policy) -> dict[str, Any]:
         form = next((p for p in policy.layers if p.layer == call.layer), None)

@@ -1,0 +1,204 @@
+"""One search of one method, kept episode by episode: what the comparison of searches is made of.
+
+Candidates are compressed, calibrated and scored on validation images without training, so that
+thousands of them can be afforded; latencies are those of the simulated board asked directly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hil_lab.bench.methods import Method
+from hil_lab.commands.search import recipe_path
+from hil_lab.console import Reporter
+from hil_lab.recipe import Recipe, read_recipe
+from hil_lab.runs import Run, open_run, start_run
+from hil_lab.simboard.direct import DirectMeter
+from hil_lab.workbench import Workbench, versions
+from host.compress.candidate import compress
+from host.compress.finetune import Training
+from host.errors import StoreError
+from host.evaluate import Evaluator
+from host.layer_times import LayerTimes, profile_layers
+from host.lower.build import Builder
+from host.lower.targets import TARGETS
+from host.policy import Policy, uncompressed
+from host.search.episode import Episode
+from host.search.loop import Memory, search
+from host.search.reward import REWARDS
+from host.search.strategy import Problem, make_strategy
+from host.types import Evaluation
+
+TARGET = "cortex-a72"
+VALIDATION_IMAGES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A method on a network with a seed; `target` is a share of fp32's latency."""
+
+    network: str
+    method: Method
+    target: float
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """Where its episodes are kept, under the folder of all trials."""
+        at = "front" if self.method.front else f"{self.target:g}"
+        return f"{self.network}/{self.method.name}-{at}-seed{self.seed}.jsonl"
+
+
+@dataclass
+class Contest:
+    """A network and all that its searches share: sensitivities, profiles and known evaluations."""
+
+    network: str
+    folder: Path
+    overrides: Mapping[str, Any]
+    reporter: Reporter
+    known: dict[str, Evaluation] = field(default_factory=dict)
+
+    @cached_property
+    def bench(self) -> Workbench:
+        """The parts of the experiment, in a run of their own."""
+        kept = self.folder / self.network / "bench-run"
+        if kept.is_dir():
+            return Workbench(open_run(next(kept.iterdir())), self.reporter)
+        overrides = {**self.overrides, "runs": str(kept)}
+        recipe = read_recipe(recipe_path(self.network), overrides)
+        return Workbench(start_run(recipe, versions()), self.reporter)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the network."""
+        return self.bench.recipe
+
+    @cached_property
+    def meter(self) -> DirectMeter:
+        """The simulated board, asked directly."""
+        subject = self.bench.subject
+        target = TARGETS[TARGET]()
+        return DirectMeter(
+            Builder(subject.graph, target, self.recipe.threads, source=subject.network)
+        )
+
+    @cached_property
+    def reference_ms(self) -> float:
+        """Latency of the optimised fp32 program."""
+        subject = self.bench.subject
+        figures = self.meter.figures(subject.network, uncompressed(subject.graph))
+        return figures.latency_ms.value
+
+    @cached_property
+    def layer_times(self) -> LayerTimes:
+        """Per-layer predictions from the profiles of uniform programs."""
+        network = self.bench.subject.network
+        return profile_layers(self.bench.space, lambda policy: self.meter.profile(network, policy))
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Scores candidates without training."""
+        training = Training(steps=0)
+        return Evaluator(
+            self.bench.subject, self.meter, training, VALIDATION_IMAGES, 0, self.known
+        )
+
+    @property
+    def setup_measurements(self) -> int:
+        """Programs that are measured before a search that predicts: fp32 is one of them."""
+        return len(self.layer_times.profiles)
+
+    def problem(self, trial: Trial) -> Problem:
+        """Return what the strategy of a trial may know."""
+        return Problem(
+            space=self.bench.space,
+            reward=REWARDS["absolute"](self.recipe.search.beta),
+            target_ms=trial.target * self.reference_ms,
+            reference_ms=self.reference_ms,
+            episodes=trial.method.episodes,
+            seed=trial.seed,
+            sensitivity=self.bench.sensitivity.all_features(),
+            layer_ms=self.layer_times if trial.method.predicts else None,
+            settings=trial.method.settings,
+        )
+
+    def run(self, trial: Trial) -> list[Episode]:
+        """Run a trial, or go on with it, and return its episodes."""
+        path = self.folder / trial.file
+        past = read_episodes(path)[: trial.method.episodes]
+        if len(past) == trial.method.episodes:
+            return past
+        path.parent.mkdir(parents=True, exist_ok=True)
+        problem = self.problem(trial)
+        what = f"{trial.network} {path.stem}"
+        with (
+            path.open("a") as file,
+            self.reporter.progress("search", what, trial.method.episodes) as advance,
+        ):
+
+            def record(episode: Episode) -> None:
+                file.write(json.dumps(_line(episode)) + "\n")
+                file.flush()
+                advance(episode.number + 1, "")
+
+            strategy = make_strategy(trial.method.strategy, problem)
+            memory = Memory(record, lambda number, state: None)
+            return search(problem, strategy, self.evaluator, memory, past=past)
+
+    def remember(self) -> None:
+        """Take over the evaluations of all trials that are kept: equal policies score equally."""
+        for path in sorted((self.folder / self.network).glob("*.jsonl")):
+            for episode in read_episodes(path):
+                self.known.setdefault(episode.policy.digest(), episode.evaluation)
+
+    def compressed(self, policy: Policy) -> Any:
+        """Return the calibrated network of a policy."""
+        subject = self.bench.subject
+        return compress(subject.network, policy, subject.plan, subject.data)
+
+
+def trials(
+    networks: Sequence[str],
+    chosen: Sequence[Method],
+    targets: Sequence[float],
+    seeds: Sequence[int],
+) -> Iterator[Trial]:
+    """Yield every trial, those of front methods once for all targets."""
+    for network in networks:
+        for seed in seeds:
+            for method in chosen:
+                for target in targets[:1] if method.front else targets:
+                    yield Trial(network, method, target, seed)
+
+
+def read_episodes(path: Path) -> list[Episode]:
+    """Return the episodes of a kept trial; a line that was cut short is left out."""
+    if not path.is_file():
+        return []
+    episodes: list[Episode] = []
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            break
+        if line["number"] != len(episodes):
+            raise StoreError(f"{path}: episode {line['number']} out of order; remove the file")
+        policy = Policy.from_dict(line["policy"])
+        evaluation = Evaluation.from_dict(line["evaluation"])
+        episodes.append(Episode(line["number"], policy, evaluation, line["reward"]))
+    return episodes
+
+
+def _line(episode: Episode) -> dict[str, Any]:
+    return {
+        "number": episode.number,
+        "policy": episode.policy.to_dict(),
+        "evaluation": episode.evaluation.to_dict(),
+        "reward": episode.reward,
+    }
