@@ -5,7 +5,7 @@ This is the wiring: here, and nowhere else, search, network, compiler, board and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,8 @@ from host.boards.session import BoardSession
 from host.compress.candidate import compress, shaped
 from host.compress.finetune import Training
 from host.errors import CallerError
-from host.evaluate import Evaluator
+from host.evaluate import Evaluator, recall
+from host.exam import Floor, needed_accuracy
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS, Target
@@ -34,6 +35,7 @@ from host.search.loop import Memory, search
 from host.search.reward import REWARDS
 from host.search.strategy import Problem, State, make_strategy
 from host.store import Store
+from host.types import Evaluation
 
 ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
@@ -41,6 +43,8 @@ REFERENCE, PROFILES = "reference.json", "layer_times.json"
 # Strategies that weigh layers, or aim, by predicted times.
 PREDICTING = ("greedy", "galen-prune", "galen-quantize", "galen-joint")
 LEASE_WAIT_S = 600.0
+# How far below the best reward so far an accuracy is still counted in full: strategies learn there.
+EARLY_STOP_MARGIN = 0.05
 
 
 @dataclass
@@ -130,7 +134,15 @@ class Search:
             steps=tuning.search_steps, batch_size=tuning.batch_size, lr=tuning.search_lr
         )
         limit = recipe.validation_images or None
-        return Evaluator(self.bench.subject, self.meter, training, limit, recipe.search.seed)
+        return Evaluator(
+            self.bench.subject,
+            self.meter,
+            training,
+            limit,
+            recipe.search.seed,
+            store=self.store,
+            memory_bytes=recipe.search.activations_mb * 1_000_000,
+        )
 
     def episodes(self, target: float) -> list[Episode]:
         """Run or go on with the search for one target."""
@@ -161,7 +173,9 @@ class Search:
 
             so_far = list(past)
             for episode in past:
-                self.evaluator.known.setdefault(episode.policy.digest(), episode.evaluation)
+                recall(self.evaluator.known, episode.policy, episode.evaluation)
+            if table.early_stop:
+                self.evaluator.floor = floor_of(problem, so_far)
             episodes = search(
                 problem,
                 make_strategy(table.strategy, problem),
@@ -172,6 +186,20 @@ class Search:
             )
             advance(len(episodes), describe(best(episodes), self.reference_ms))
         return episodes
+
+
+def floor_of(problem: Problem, so_far: Sequence[Episode]) -> Floor:
+    """Return the accuracy below which a policy falls short of the best by more than a margin.
+
+    It depends on recorded episodes alone, so that a resumed search stops the same counts.
+    """
+
+    def floor(known: Evaluation) -> float | None:
+        if not so_far:
+            return None
+        return needed_accuracy(problem.score, known, best(so_far).reward - EARLY_STOP_MARGIN)
+
+    return floor
 
 
 def describe(episode: Episode, reference_ms: float) -> str:

@@ -1,4 +1,4 @@
-"""Figures of programs on a leased board: build, measure once per protocol, remember; no accuracy."""
+"""Figures of programs on a leased board, each measured once per protocol; knows no accuracy."""
 
 from __future__ import annotations
 

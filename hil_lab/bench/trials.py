@@ -17,7 +17,7 @@ from hil_lab.bench.methods import Method
 from hil_lab.commands.search import recipe_path
 from hil_lab.console import Reporter
 from hil_lab.recipe import Recipe, read_recipe
-from hil_lab.runs import Run, open_run, start_run
+from hil_lab.runs import open_run, start_run
 from hil_lab.simboard.direct import DirectMeter
 from hil_lab.workbench import Workbench, versions
 from host.compress.candidate import compress
@@ -105,9 +105,7 @@ class Contest:
     def evaluator(self) -> Evaluator:
         """Scores candidates without training."""
         training = Training(steps=0)
-        return Evaluator(
-            self.bench.subject, self.meter, training, VALIDATION_IMAGES, 0, self.known
-        )
+        return Evaluator(self.bench.subject, self.meter, training, VALIDATION_IMAGES, 0, self.known)
 
     @property
     def setup_measurements(self) -> int:
