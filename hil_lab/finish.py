@@ -193,9 +193,10 @@ def table(result: dict[str, Any]) -> list[list[str]]:
     """Return the final table as text cells, a row per finished program."""
     evaluations = [Evaluation.from_dict(row["evaluation"]) for row in result["rows"]]
     figures = [e.latency_ms for e in evaluations if e.latency_ms is not None]
-    rows = []
+    rows: list[list[str]] = []
     for row, e, figure in zip(result["rows"], evaluations, figures, strict=True):
         sizes = compression(row, result["rows"][0])
+        smaller = f", {sizes['times_smaller']:.2f}x smaller" if rows else ""
         interval = f"[{figure.low:.3f}, {figure.high:.3f}]"
         rows.append(
             [
@@ -203,7 +204,7 @@ def table(result: dict[str, Any]) -> list[list[str]]:
                 f"{e.accuracy:.2%}",
                 f"{figure.value:.3f} ms {interval}",
                 f"{figure.value / figures[0].value:.3f}x",
-                f"{e.size_bytes / 1000:.1f} kB, {sizes['times_smaller']:.2f}x smaller",
+                f"{e.size_bytes / 1000:.1f} kB{smaller}",
                 f"{sizes['papers_ratio']:.2f}x",
                 f"{figure.source}, {e.verdict}",
             ]

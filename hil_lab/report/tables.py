@@ -57,7 +57,7 @@ def _program_row(program: Program, whole: Program | None) -> ProgramRow:
         latency_range=interval(e.latency_ms),
         ratio=times(program.latency_ms / whole.latency_ms, 3) if whole else "",
         size=kilobytes(e.size_bytes),
-        smaller=smaller(program, whole) if whole else "",
+        smaller=smaller(program, whole) if whole not in (None, program) else "",
         macs=amount(e.macs),
         bops=amount(e.bops),
         energy=energy(e),
