@@ -140,8 +140,8 @@ class Evaluator:
             else:
                 calibrate(network, batches)
         if prefix:
-            keys = prefix.keys(network)
-            return lambda name, x: prefix.run(network, keys, Batch(name, x))
+            prefixes = prefix.prefixes(network)
+            return lambda name, x: prefix.run(network, prefixes, Batch(name, x))
         if self.training.steps != 0:
             generator = torch.Generator().manual_seed(seed_of(policy, self.seed))
             finetune(network, subject.data, self.training, generator=generator)

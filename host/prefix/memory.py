@@ -41,6 +41,23 @@ class TensorMemory:
             self.used_bytes -= size_bytes(gone)
 
 
+class Seen:
+    """Which keys came before; the oldest are forgotten beyond a number of keys."""
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+        self._keys: dict[str, None] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._keys
+
+    def add(self, key: str) -> None:
+        """Remember a key."""
+        self._keys[key] = self._keys.pop(key, None)
+        if len(self._keys) > self._limit:
+            self._keys.pop(next(iter(self._keys)))
+
+
 def size_bytes(value: Tensor) -> int:
     """Return the memory that a tensor holds; an expanded one holds what it was expanded from."""
     return value.untyped_storage().nbytes() + _OVERHEAD_BYTES

@@ -3,6 +3,9 @@
 A key of the first k layers is the digest of their classes, formats and weights, so what is
 remembered under it is what running them again would give, to the bit: the same operations on the
 same batches. One memory serves one network, its calibration images and its validation images.
+
+Outputs are remembered when their layers come a second time: most of what a search tries has an end
+of its own, which would push out what its candidates share.
 """
 
 from __future__ import annotations
@@ -17,11 +20,11 @@ from torch import Tensor, nn
 from host.compress.quantize import observing
 from host.prefix.calls import Call, Cut, Forward, answering, cut_before, trace_calls
 from host.prefix.choose import worth_keeping
-from host.prefix.memory import TensorMemory
+from host.prefix.memory import Seen, TensorMemory
 from host.types import Graph
 
 DEFAULT_BYTES = 1 << 30
-# The share of the memory that one policy's outputs may fill, so that it holds more than the last.
+# The share of the memory that one policy's outputs may fill, so that the last two parents stay.
 _POLICY_SHARE = 0.5
 _TRACE_IMAGES = 2
 WHOLE = Cut(0, (), frozenset())
@@ -33,6 +36,18 @@ class Batch:
 
     name: str
     x: Tensor
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """The key of the first k leaf calls of a network, k = 0, 1, ...; `seen` of them came before."""
+
+    keys: tuple[str, ...]
+    seen: int
+
+    def output(self, call: Call, batch: Batch) -> str:
+        """Return the key of a call's output."""
+        return f"{self.keys[call.end]} {call.module} {batch.name}"
 
 
 class SharedPrefix:
@@ -50,7 +65,7 @@ class SharedPrefix:
         limit_bytes: int = DEFAULT_BYTES,
     ) -> None:
         x = example[:_TRACE_IMAGES]
-        self.memory = TensorMemory(limit_bytes)
+        self.memory, self._seen = TensorMemory(limit_bytes), Seen()
         self.calls = trace_calls(network, x)
         order = {leaf: place for place, leaf in enumerate(self.calls.leaves)}
         macs = {order[layer.name]: layer.macs for layer in graph.layers if layer.name in order}
@@ -61,60 +76,65 @@ class SharedPrefix:
             for call in cut.before:
                 self._kept[call] = self._kept.get(call, False) or call.module in cut.live
 
-    def keys(self, network: nn.Module) -> tuple[str, ...]:
+    def prefixes(self, network: nn.Module) -> Prefixes:
         """Return the identity of every prefix of a network; it holds until the network changes."""
-        return self.calls.keys(network)
+        keys = self.calls.keys(network)
+        seen = max((c.place for c in self.cuts if keys[c.place] in self._seen), default=0)
+        for cut in self.cuts:
+            self._seen.add(keys[cut.place])
+        return Prefixes(keys, seen)
 
     def calibrate(self, network: nn.Module, batches: Sequence[Batch]) -> None:
         """Set all ranges, and the statistics that batch norms are taking, as `calibrate` does."""
         with observing(network):
-            keys = self.keys(network)
-            cut = self._deepest(network, keys, batches)
-            for name, buffer in self._states(network, keys, cut.place):
+            prefixes = self.prefixes(network)
+            cut = self._deepest(network, prefixes, batches)
+            for name, buffer in self._states(network, prefixes, cut.place):
                 buffer.copy_(self.memory[name])
             # All are taken before the first run, which may push them out of the memory.
-            answers = [self._answers(cut, keys, batch) for batch in batches]
+            answers = [self._answers(cut, prefixes, batch) for batch in batches]
             for batch, known in zip(batches, answers, strict=True):
-                self._run(network, keys, batch, known)
-        for name, buffer in self._states(network, keys, max(c.place for c in (cut, *self.cuts))):
+                self._run(network, prefixes, batch, known)
+        for name, buffer in self._states(network, prefixes, prefixes.seen):
             self.memory[name] = buffer.clone()
 
-    def run(self, network: nn.Module, keys: Sequence[str], batch: Batch) -> Tensor:
-        """Return the logits of a calibrated network with these keys."""
-        cut = next((c for c in self.cuts[::-1] if self._knows(c, keys, batch)), WHOLE)
-        return self._run(network, keys, batch, self._answers(cut, keys, batch))
+    def run(self, network: nn.Module, prefixes: Prefixes, batch: Batch) -> Tensor:
+        """Return the logits of a calibrated network with these prefixes."""
+        cut = next((c for c in self.cuts[::-1] if self._knows(c, prefixes, batch)), WHOLE)
+        return self._run(network, prefixes, batch, self._answers(cut, prefixes, batch))
 
-    def _deepest(self, network: nn.Module, keys: Sequence[str], batches: Sequence[Batch]) -> Cut:
+    def _deepest(self, network: nn.Module, prefixes: Prefixes, batches: Sequence[Batch]) -> Cut:
         """Return the last cut before which all is remembered, ranges and statistics too."""
         for cut in self.cuts[::-1]:
-            states = self._states(network, keys, cut.place)
+            states = self._states(network, prefixes, cut.place)
             if all(name in self.memory for name, _ in states) and all(
-                self._knows(cut, keys, batch) for batch in batches
+                self._knows(cut, prefixes, batch) for batch in batches
             ):
                 return cut
         return WHOLE
 
-    def _knows(self, cut: Cut, keys: Sequence[str], batch: Batch) -> bool:
-        return all(_output(keys, call, batch) in self.memory for call in cut.before)
+    def _knows(self, cut: Cut, prefixes: Prefixes, batch: Batch) -> bool:
+        return all(prefixes.output(call, batch) in self.memory for call in cut.before)
 
-    def _answers(self, cut: Cut, keys: Sequence[str], batch: Batch) -> dict[str, Tensor]:
-        return {call.module: self.memory[_output(keys, call, batch)] for call in cut.before}
+    def _answers(self, cut: Cut, prefixes: Prefixes, batch: Batch) -> dict[str, Tensor]:
+        return {call.module: self.memory[prefixes.output(call, batch)] for call in cut.before}
 
     def _states(
-        self, network: nn.Module, keys: Sequence[str], place: int
+        self, network: nn.Module, prefixes: Prefixes, place: int
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield (key, buffer) of what calibration sets in the layers before a place."""
         for number, leaf in enumerate(self.calls.leaves[:place]):
             for label, buffer in network.get_submodule(leaf).named_buffers(recurse=False):
-                yield f"{keys[number + 1]} {label}", buffer
+                yield f"{prefixes.keys[number + 1]} {label}", buffer
 
     def _run(
-        self, network: nn.Module, keys: Sequence[str], batch: Batch, known: Mapping[str, Tensor]
+        self, network: nn.Module, prefixes: Prefixes, batch: Batch, known: Mapping[str, Tensor]
     ) -> Tensor:
         forwards: dict[str, Forward] = {name: _returning(out) for name, out in known.items()}
         for call, live in self._kept.items():
-            name = _output(keys, call, batch)
-            if call.module not in forwards and name not in self.memory:
+            name = prefixes.output(call, batch)
+            wanted = call.end <= prefixes.seen and name not in self.memory
+            if wanted and call.module not in forwards:
                 original = network.get_submodule(call.module).forward
                 forwards[call.module] = self._recording(original, name, live)
         with answering(network, forwards):
@@ -128,10 +148,6 @@ class SharedPrefix:
             return out
 
         return forward
-
-
-def _output(keys: Sequence[str], call: Call, batch: Batch) -> str:
-    return f"{keys[call.end]} {call.module} {batch.name}"
 
 
 def _returning(output: Tensor) -> Forward:

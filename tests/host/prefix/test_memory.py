@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from host.prefix.memory import TensorMemory, size_bytes
+from host.prefix.memory import Seen, TensorMemory, size_bytes
 
 ONE = size_bytes(torch.zeros(1000))
 
@@ -23,6 +23,13 @@ def test_what_does_not_fit_is_not_kept() -> None:
     memory["a"] = torch.zeros(1000)
     assert "a" not in memory
     assert memory.used_bytes == 0
+
+
+def test_the_oldest_keys_are_forgotten() -> None:
+    seen = Seen(2)
+    for key in ("a", "b", "a", "c"):
+        seen.add(key)
+    assert [key in seen for key in "abc"] == [True, False, True]
 
 
 def test_the_shape_of_a_tensor_alone_takes_next_to_nothing() -> None:
