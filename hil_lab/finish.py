@@ -18,7 +18,6 @@ from hil_lab.inventory import LOCAL, open_board
 from hil_lab.runs import FINALIST, NETWORK, POLICY, RESULT, Run
 from hil_lab.workbench import Workbench, save_network
 from host.artifact import Artifact
-from host.compress.candidate import compress
 from host.compress.finetune import Training, accuracy, finetune, ratio
 from host.errors import ArtifactRejected
 from host.evaluate import evaluation, seed_of
@@ -112,7 +111,7 @@ def _finish_one(search: Search, finalist: Finalist, folder: Path) -> dict[str, A
 def trained(bench: Workbench, finalist: Finalist, folder: Path) -> tuple[nn.Module, float]:
     """Return the finished network of a policy and its validation accuracy; kept in its folder."""
     subject, tuning = bench.subject, bench.recipe.finetune
-    network = compress(subject.network, finalist.policy, subject.plan, subject.data)
+    network = subject.compressed(finalist.policy)
     epochs = 0 if finalist.name == FP32 else tuning.final_epochs
     kept = folder / NETWORK
     if not kept.is_file():

@@ -66,6 +66,8 @@ class FinetuneTable:
     final_epochs: int = 5
     final_lr: float = 0.02
     batch_size: int = 128
+    # Solve the weights of compressed layers for the uncompressed ones' answers, before training.
+    reconstruction: bool = True
 
 
 @dataclass(frozen=True, slots=True)

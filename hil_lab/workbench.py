@@ -102,7 +102,7 @@ class Workbench:
         """The network with its layers and channel groups."""
         network, shape = self.network, self.data.input_shape
         graph, plan = trace_with_plan(network, self.recipe.model, shape, self.data.classes)
-        return Subject(network, graph, plan, self.data)
+        return Subject(network, graph, plan, self.data, self.recipe.finetune.reconstruction)
 
     @cached_property
     def space(self) -> Space:

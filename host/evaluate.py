@@ -12,15 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from host.canonical import digest
-from host.compress.candidate import (
-    CALIBRATION_IMAGES,
-    calibration_batches,
-    shaped,
-    statistics_of,
-)
+from host.compress.candidate import CALIBRATION_IMAGES, Settling, settling, shaped
 from host.compress.finetune import Training, finetune, ratio
 from host.compress.plan import PruningPlan
-from host.compress.quantize import calibrate
+from host.compress.reconstruct import Teacher, teacher
 from host.data import Data, SplitName
 from host.exam import BATCH_IMAGES, Exam, Floor, grade, hopeless
 from host.identity import arithmetic, data_digest, network_digest
@@ -37,12 +32,34 @@ Answers = Callable[[str, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is compressed: a trained network, its layers, its channel groups and its data."""
+    """What is compressed: a trained network, its layers, its channel groups and its data.
+
+    With `reconstruction`, compressed weights are solved to answer as the network's do.
+    """
 
     network: nn.Module
     graph: Graph
     plan: PruningPlan
     data: Data
+    reconstruction: bool = True
+
+    @cached_property
+    def teacher(self) -> Teacher | None:
+        """What the network's layers answer to the calibration images, run once."""
+        if not self.reconstruction:
+            return None
+        layers = [layer.name for layer in self.graph.layers]
+        return teacher(self.network, layers, self.data.calibration(CALIBRATION_IMAGES))
+
+    def settling(self, policy: Policy) -> Settling:
+        """Return how the shaped network of a policy gets its ranges and weights."""
+        return settling(self.network, policy, self.plan, self.data, known=self.teacher)
+
+    def compressed(self, policy: Policy) -> nn.Module:
+        """Return the compressed network of a policy, calibrated, not yet trained."""
+        network = shaped(self.network, policy, self.plan)
+        self.settling(policy).settle(network)
+        return network
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +147,14 @@ class Evaluator:
         )
 
     def _answering(self, network: nn.Module, policy: Policy) -> Answers:
-        """Calibrate and train a network, and return what answers a batch of the exam with it."""
+        """Settle and train a network, and return what answers a batch of the exam with it."""
         subject, prefix = self.subject, self._prefix
-        with statistics_of(network, policy, subject.plan):
-            batches = calibration_batches(subject.data)
-            if prefix:
-                named = (Batch(f"calibration {i}", x) for i, x in enumerate(batches))
-                prefix.calibrate(network, list(named))
-            else:
-                calibrate(network, batches)
+        way = subject.settling(policy)
         if prefix:
+            prefix.settle(network, way)
             prefixes = prefix.prefixes(network)
             return lambda name, x: prefix.run(network, prefixes, Batch(name, x))
+        way.settle(network)
         if self.training.steps != 0:
             generator = torch.Generator().manual_seed(seed_of(policy, self.seed))
             finetune(network, subject.data, self.training, generator=generator)
@@ -176,7 +189,8 @@ class Evaluator:
         trained = self.training.steps != 0
         training = [asdict(self.training), self.seed] if trained else None
         order = [self.validation_images, BATCH_IMAGES, self.floor is not None]
-        return digest([COUNTS_VERSION, *self._origin, CALIBRATION_IMAGES, training, order])
+        settled = [CALIBRATION_IMAGES, self.subject.reconstruction]
+        return digest([COUNTS_VERSION, *self._origin, settled, training, order])
 
     @cached_property
     def _origin(self) -> list[object]:

@@ -20,7 +20,6 @@ from hil_lab.recipe import Recipe, read_recipe
 from hil_lab.runs import open_run, start_run
 from hil_lab.simboard.direct import DirectMeter
 from hil_lab.workbench import Workbench, versions
-from host.compress.candidate import compress
 from host.compress.finetune import Training
 from host.errors import StoreError
 from host.evaluate import Evaluator
@@ -157,8 +156,7 @@ class Contest:
 
     def compressed(self, policy: Policy) -> Any:
         """Return the calibrated network of a policy."""
-        subject = self.bench.subject
-        return compress(subject.network, policy, subject.plan, subject.data)
+        return self.bench.subject.compressed(policy)
 
 
 def trials(

@@ -95,6 +95,10 @@ class QuantLayer(nn.Module):
         with torch.no_grad():
             return (self._centred(x * self.act_inverse) + self.act_zero).to(torch.uint8)
 
+    def quantized_input(self, x: Tensor) -> Tensor:
+        """Return an input as its codes represent it: float32."""
+        return self._centred(x * self.act_inverse) * self.act_scale
+
     def accumulate(self, x: Tensor) -> Tensor:
         """Return the exact sums of (code - zero) x weight code of an input: int32."""
         centred = self.input_codes(x).double() - self.act_zero

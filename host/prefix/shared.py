@@ -1,4 +1,4 @@
-"""Calibrate and run compressed networks from the deepest layer that an earlier one shares.
+"""Settle and run compressed networks from the deepest layer that an earlier one shares.
 
 A key of the first k layers is the digest of their classes, formats and weights, so what is
 remembered under it is what running them again would give, to the bit: the same operations on the
@@ -13,11 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from host.compress.quantize import observing
+from host.compress.candidate import Settling
 from host.prefix.calls import Call, Cut, Forward, answering, cut_before, trace_calls
 from host.prefix.choose import worth_keeping
 from host.prefix.memory import Seen, TensorMemory
@@ -76,27 +78,29 @@ class SharedPrefix:
             for call in cut.before:
                 self._kept[call] = self._kept.get(call, False) or call.module in cut.live
 
-    def prefixes(self, network: nn.Module) -> Prefixes:
+    def prefixes(self, network: nn.Module, way: str = "settled") -> Prefixes:
         """Return the identity of every prefix of a network; it holds until the network changes."""
-        keys = self.calls.keys(network)
+        keys = tuple(f"{way} {key}" for key in self.calls.keys(network))
         seen = max((c.place for c in self.cuts if keys[c.place] in self._seen), default=0)
         for cut in self.cuts:
             self._seen.add(keys[cut.place])
         return Prefixes(keys, seen)
 
-    def calibrate(self, network: nn.Module, batches: Sequence[Batch]) -> None:
-        """Set all ranges, and the statistics that batch norms are taking, as `calibrate` does."""
-        with observing(network):
-            prefixes = self.prefixes(network)
-            cut = self._deepest(network, prefixes, batches)
-            for name, buffer in self._states(network, prefixes, cut.place):
-                buffer.copy_(self.memory[name])
-            # All are taken before the first run, which may push them out of the memory.
-            answers = [self._answers(cut, prefixes, batch) for batch in batches]
+    def settle(self, network: nn.Module, way: Settling) -> None:
+        """Set ranges, statistics and weights of a shaped network, as running all of it does."""
+        prefixes = self.prefixes(network, way.name)
+        batches = [Batch(f"batch {number}", x) for number, x in enumerate(way.batches)]
+        cut = self._deepest(network, prefixes, batches)
+        # All are taken before the first run, which may push them out of the memory.
+        answers = [self._answers(cut, prefixes, batch) for batch in batches]
+        states = {n: self.memory[n] for n, _ in self._states(network, prefixes, cut.place)}
+        with way.watching(network, self.calls.leaves[: cut.place]), torch.no_grad():
+            for name, tensor in self._states(network, prefixes, cut.place):
+                tensor.copy_(states[name])
             for batch, known in zip(batches, answers, strict=True):
                 self._run(network, prefixes, batch, known)
-        for name, buffer in self._states(network, prefixes, prefixes.seen):
-            self.memory[name] = buffer.clone()
+        for name, tensor in self._states(network, prefixes, prefixes.seen):
+            self.memory[name] = tensor.detach().clone()
 
     def run(self, network: nn.Module, prefixes: Prefixes, batch: Batch) -> Tensor:
         """Return the logits of a calibrated network with these prefixes."""
@@ -122,10 +126,13 @@ class SharedPrefix:
     def _states(
         self, network: nn.Module, prefixes: Prefixes, place: int
     ) -> Iterator[tuple[str, Tensor]]:
-        """Yield (key, buffer) of what calibration sets in the layers before a place."""
+        """Yield (key, tensor) of all that settling may set in the layers before a place."""
         for number, leaf in enumerate(self.calls.leaves[:place]):
-            for label, buffer in network.get_submodule(leaf).named_buffers(recurse=False):
-                yield f"{prefixes.keys[number + 1]} {label}", buffer
+            module, key = network.get_submodule(leaf), prefixes.keys[number + 1]
+            for label, tensor in chain(
+                module.named_buffers(recurse=False), module.named_parameters(recurse=False)
+            ):
+                yield f"{key} {label}", tensor
 
     def _run(
         self, network: nn.Module, prefixes: Prefixes, batch: Batch, known: Mapping[str, Tensor]

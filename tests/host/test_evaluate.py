@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from host.compress import compress
 from host.compress.finetune import Training, accuracy, finetune, ratio
 from host.evaluate import Evaluator, Figures, Subject, recall, seed_of
 from host.policy import Policy
@@ -33,10 +32,10 @@ class FakeMeter:
         return Figures("artifact", 1000, Figure(1.0, "measured"), None, "m-1", "trusted")
 
 
-@pytest.fixture(scope="module")
-def subject() -> Subject:
+@pytest.fixture(scope="module", params=[False, True], ids=["calibrated", "solved"])
+def subject(request: pytest.FixtureRequest) -> Subject:
     made = digits_subject()
-    return Subject(made.network, made.graph, made.plan, made.data)
+    return Subject(made.network, made.graph, made.plan, made.data, request.param)
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def test_the_accuracy_is_that_of_compressing_and_counting(
 ) -> None:
     evaluator = Evaluator(subject, FakeMeter(), UNTRAINED, memory_bytes=memory_bytes)
     for policy in policies(subject):
-        network = compress(subject.network, policy, subject.plan, subject.data)
+        network = subject.compressed(policy)
         expected = accuracy(network, "validation", subject.data)
         found = evaluator(policy)
         assert (found.accuracy, found.samples) == (ratio(expected), expected[1])
@@ -71,7 +70,7 @@ def test_the_accuracy_is_that_of_compressing_and_counting(
 def test_training_comes_before_counting(subject: Subject) -> None:
     training = Training(steps=3, batch_size=64, lr=0.05)
     policy = random_policy(subject.graph, 5, MODES)
-    network = compress(subject.network, policy, subject.plan, subject.data)
+    network = subject.compressed(policy)
     generator = torch.Generator().manual_seed(seed_of(policy, 7))
     finetune(network, subject.data, training, generator=generator)
     expected = ratio(accuracy(network, "validation", subject.data, limit=100))
@@ -105,11 +104,12 @@ def test_counts_of_other_images_training_seed_or_weights_are_not_taken(
     policy = random_policy(subject.graph, 1, MODES)
     training = Training(steps=1, batch_size=32)
     heavier = Subject(
-        compress(subject.network, policy, subject.plan, subject.data),
+        subject.compressed(policy),
         subject.graph,
         subject.plan,
         subject.data,
     )
+    other_way = replace(subject, reconstruction=not subject.reconstruction)
     made = [
         Evaluator(subject, FakeMeter(), UNTRAINED, 64, store=store),
         Evaluator(subject, FakeMeter(), UNTRAINED, 65, store=store),
@@ -117,6 +117,7 @@ def test_counts_of_other_images_training_seed_or_weights_are_not_taken(
         Evaluator(subject, FakeMeter(), training, 64, 2, store=store),
         Evaluator(subject, FakeMeter(), replace(training, lr=0.5), 64, 1, store=store),
         Evaluator(heavier, FakeMeter(), UNTRAINED, 64, store=store),
+        Evaluator(other_way, FakeMeter(), UNTRAINED, 64, store=store),
         Evaluator(subject, FakeMeter(), UNTRAINED, 64, store=store, floor=lambda known: None),
     ]
     assert len({evaluator._setting for evaluator in made}) == len(made)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from host.compress import compress
-from host.compress.candidate import calibration_batches, disturbs, shaped
+from host.compress.candidate import disturbs, shaped
 from host.compress.finetune import accuracy, ratio
 from host.compress.quantize import calibrate
 from host.data import load_data
@@ -91,7 +91,7 @@ def test_batch_norms_of_a_pruned_residual_network_take_the_statistics_of_all_ima
 def test_new_statistics_recover_the_accuracy_of_a_pruned_residual_network() -> None:
     residual = residual_subject()
     stale = shaped(residual.network, half(residual), residual.plan)
-    calibrate(stale, calibration_batches(residual.data))
+    calibrate(stale, residual.data.calibration(256).split(128))
     fresh = compress(residual.network, half(residual), residual.plan, residual.data)
     lossless = ratio(accuracy(residual.network, "validation", residual.data))
     before, after = (ratio(accuracy(n, "validation", residual.data)) for n in (stale, fresh))

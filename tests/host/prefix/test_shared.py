@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from host.compress.candidate import calibration_batches, compress, shaped, statistics_of
+from host.compress.candidate import Settling, settling, shaped
+from host.compress.reconstruct import Teacher, teacher
 from host.data import load_data
 from host.evaluate import Subject
 from host.graph import trace_with_plan
@@ -26,14 +27,14 @@ CALIBRATION, IMAGES = 48, 40
 
 
 @cache
-def subject_of(name: str) -> Subject:
+def subject_of(name: str, reconstruction: bool = False) -> Subject:
     data = load_data("digits")
     network = make_network(name, classes=10, input_shape=SHAPES[name], seed=0)
     with torch.no_grad():
         network.train()(data.calibration(64))  # batch norms with lives of their own
     network.eval()
     graph, plan = trace_with_plan(network, name, data.input_shape, data.classes)
-    return Subject(network, graph, plan, data)
+    return Subject(network, graph, plan, data, reconstruction)
 
 
 def memory_of(subject: Subject, limit_bytes: int = DEFAULT_BYTES) -> SharedPrefix:
@@ -47,18 +48,29 @@ def validation(subject: Subject) -> list[Batch]:
     return [Batch(f"v{i}", part) for i, part in enumerate(torch.split(x, 16))]
 
 
+def way_of(subject: Subject, policy: Policy) -> Settling:
+    known = teacher_of(subject) if subject.reconstruction else None
+    return settling(
+        subject.network, policy, subject.plan, subject.data, images=CALIBRATION, known=known
+    )
+
+
+@cache
+def teacher_of(subject: Subject) -> Teacher:
+    layers = [layer.name for layer in subject.graph.layers]
+    return teacher(subject.network, layers, subject.data.calibration(CALIBRATION))
+
+
 def in_full(subject: Subject, policy: Policy) -> tuple[nn.Module, Tensor]:
-    network = compress(subject.network, policy, subject.plan, subject.data, images=CALIBRATION)
+    network = shaped(subject.network, policy, subject.plan)
+    way_of(subject, policy).settle(network)
     with torch.inference_mode():
         return network, torch.cat([network(batch.x) for batch in validation(subject)])
 
 
 def shared(subject: Subject, memory: SharedPrefix, policy: Policy) -> tuple[nn.Module, Tensor]:
-    batches = calibration_batches(subject.data, CALIBRATION)
-    named = [Batch(f"c{i}", x) for i, x in enumerate(batches)]
     network = shaped(subject.network, policy, subject.plan)
-    with statistics_of(network, policy, subject.plan):
-        memory.calibrate(network, named)
+    memory.settle(network, way_of(subject, policy))
     prefixes = memory.prefixes(network)
     with torch.inference_mode():
         parts = [memory.run(network, prefixes, batch) for batch in validation(subject)]
@@ -79,9 +91,10 @@ def spliced(first: Policy, second: Policy, place: int) -> Policy:
     return Policy((*first.layers[:place], *formats))
 
 
+@pytest.mark.parametrize("reconstruction", [False, True])
 @pytest.mark.parametrize("name", SHAPES)
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     seeds=st.tuples(st.integers(0, 999), st.integers(0, 999)),
@@ -89,9 +102,9 @@ def spliced(first: Policy, second: Policy, place: int) -> Policy:
     limit_bytes=st.sampled_from([DEFAULT_BYTES, 3_000_000, 200_000]),
 )
 def test_policies_that_share_layers_give_the_same_bits_as_in_full(
-    name: str, seeds: tuple[int, int], share: float, limit_bytes: int
+    name: str, reconstruction: bool, seeds: tuple[int, int], share: float, limit_bytes: int
 ) -> None:
-    subject = subject_of(name)
+    subject = subject_of(name, reconstruction)
     memory = memory_of(subject, limit_bytes)
     first, other = (random_policy(subject.graph, seed, MODES) for seed in seeds)
     second = spliced(first, other, round(share * len(first.layers)))
@@ -100,9 +113,10 @@ def test_policies_that_share_layers_give_the_same_bits_as_in_full(
         assert memory.memory.used_bytes <= limit_bytes
 
 
+@pytest.mark.parametrize("reconstruction", [False, True])
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_layers_before_a_change_do_not_run_again(name: str) -> None:
-    subject = subject_of(name)
+def test_the_layers_before_a_change_do_not_run_again(name: str, reconstruction: bool) -> None:
+    subject = subject_of(name, reconstruction)
     memory = memory_of(subject)
     first = random_policy(subject.graph, 3, MODES)
     second = spliced(first, random_policy(subject.graph, 4, ("mix",)), len(first.layers) - 1)
@@ -113,9 +127,7 @@ def test_the_layers_before_a_change_do_not_run_again(name: str) -> None:
     for layer in subject.graph.layers:
         module = network.get_submodule(layer.name)
         module.forward = counting(module.forward, layer.name, ran)
-    with statistics_of(network, second, subject.plan):
-        batches = calibration_batches(subject.data, CALIBRATION)
-        memory.calibrate(network, [Batch(f"c{i}", x) for i, x in enumerate(batches)])
+    memory.settle(network, way_of(subject, second))
     assert ran == [subject.graph.layers[-1].name]
 
 

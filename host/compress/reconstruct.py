@@ -1,0 +1,215 @@
+"""Weights that answer as the uncompressed network does: least squares, layer after layer.
+
+In one pass over calibration images every layer is solved anew before it runs, on what the layers
+before it now send, for what it answered in the uncompressed network (feature-map reconstruction;
+He et al. 2017). Integer weights are then rounded column by column, each column's error made up for
+by those after it (optimal brain quantization; Frantar et al. 2022). Nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from host.compress.finetune import evaluating
+from host.compress.layers import QuantLayer
+from host.compress.plan import PruningPlan
+from host.compress.prune import kept_channels
+from host.compress.ranges import best_clip_ratio, thinned, weight_scales
+from host.policy import INT8_BITS, Policy
+
+# Output positions of a layer that are compared, over all images: for each weight of a channel.
+SAMPLES_PER_UNKNOWN = 8
+LEAST_SAMPLES = 1024
+# Larger systems cost more than they gain; such layers keep their weights.
+MOST_UNKNOWNS = 1200
+# Of the mean squared input: how strongly a solution is held to the weights that were there.
+DAMPING = 0.01
+_SEED = 0
+_BLOCK = 32
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """What the layers of the uncompressed network answer to some images.
+
+    `rows[layer]` are positions in the flattened outputs [images x positions], `outputs[layer]` what
+    is there: [rows, channels].
+    """
+
+    images: Tensor
+    rows: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+
+def teacher(module: nn.Module, layers: Sequence[str], images: Tensor) -> Teacher:
+    """Run the uncompressed network once and remember samples of every layer's output."""
+    generator = torch.Generator().manual_seed(_SEED)
+    rows: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+
+    def remember(layer: str, at: nn.Module, _inputs: Any, out: Tensor) -> None:
+        flat = _flat(out)
+        weight: Tensor = at.weight  # type: ignore[assignment]
+        count = max(SAMPLES_PER_UNKNOWN * weight[0].numel(), LEAST_SAMPLES)
+        rows[layer] = torch.randperm(len(flat), generator=generator)[:count]
+        outputs[layer] = flat[rows[layer]].clone()
+
+    with ExitStack() as hooks, torch.inference_mode():
+        for layer in layers:
+            hook = module.get_submodule(layer).register_forward_hook(partial(remember, layer))
+            hooks.callback(hook.remove)
+        module.eval()(images)
+    return Teacher(images, rows, outputs)
+
+
+def reconstruct(
+    compressed: nn.Module, original: nn.Module, policy: Policy, plan: PruningPlan, known: Teacher
+) -> None:
+    """Solve and calibrate every layer of a compressed network in place, in order of execution."""
+    with solving(compressed, original, policy, plan, known):
+        compressed(known.images)
+
+
+@contextmanager
+def solving(
+    compressed: nn.Module,
+    original: nn.Module,
+    policy: Policy,
+    plan: PruningPlan,
+    known: Teacher,
+    done: Collection[str] = (),
+) -> Iterator[None]:
+    """Let the next run of the teacher's images solve all layers but those that are `done`."""
+    removed = plan.removed(kept_channels(original, policy, plan))
+
+    def solve(layer: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        wanted, gone = known.outputs[layer], removed.get((layer, "out"), ())
+        stays = torch.ones(wanted.shape[1], dtype=torch.bool)
+        stays[torch.as_tensor(gone, dtype=torch.int64)] = False
+        _solve(module, inputs[0], wanted[:, stays], known.rows[layer])
+
+    disturbed = False  # what comes before the first changed layer already answers as it should
+    with ExitStack() as hooks, evaluating(compressed), torch.no_grad():
+        for layer in known.rows:
+            module = compressed.get_submodule(layer)
+            disturbed |= isinstance(module, QuantLayer) or len(removed.get((layer, "out"), ())) > 0
+            if disturbed and layer not in done:
+                hooks.callback(module.register_forward_pre_hook(partial(solve, layer)).remove)
+        yield
+
+
+def _solve(module: nn.Module, x: Tensor, wanted: Tensor, rows: Tensor) -> None:
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    unknowns = weight[0].numel()
+    if isinstance(module, QuantLayer):
+        module.clip_ratio.copy_(best_clip_ratio(weight, module.weight_bits))
+        module.fit_range(thinned(x))
+        x = module.quantized_input(x)
+    if unknowns > MOST_UNKNOWNS:
+        return
+    inputs = _inputs(module, x, rows)
+    groups = inputs.shape[0]
+    old = weight.detach().reshape(groups, -1, unknowns)
+    target = wanted.reshape(len(wanted), groups, -1).transpose(0, 1)
+    if module.bias is not None:
+        mean_x, mean_y = inputs.mean(1, keepdim=True), target.mean(1, keepdim=True)
+        inputs, target = inputs - mean_x, target - mean_y
+    gram = inputs.transpose(1, 2) @ inputs / len(rows)
+    damping = DAMPING * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-8)
+    gram = gram + damping[:, None, None] * torch.eye(unknowns)
+    right = inputs.transpose(1, 2) @ target / len(rows) + damping[:, None, None] * old.mT
+    solved = torch.linalg.solve(gram, right).mT
+    weight.data.copy_(solved.reshape(weight.shape))
+    if isinstance(module, QuantLayer) and module.weight_bits < INT8_BITS:
+        _round(module, gram)
+    if module.bias is not None:
+        made = weight.detach().reshape(groups, -1, unknowns)
+        offset = mean_y - mean_x @ made.mT
+        bias: Tensor = module.bias  # type: ignore[assignment]
+        bias.data.copy_(offset.transpose(0, 1).reshape(-1))
+
+
+def _round(module: QuantLayer, gram: Tensor) -> None:
+    """Replace weights by codes times scale, columns in turn; what follows makes up for each."""
+    bits = module.weight_bits
+    module.clip_ratio.copy_(best_clip_ratio(module.weight, bits))
+    scale = weight_scales(module.weight, bits, module.clip_ratio)
+    groups, unknowns = gram.shape[:2]
+    factor = torch.linalg.cholesky(torch.linalg.inv(gram), upper=True)
+    left = module.weight.detach().reshape(groups, -1, unknowns)
+    steps = scale.reshape(groups, -1)
+    made = [
+        _rounded(w.double().numpy(), f.double().numpy(), s.double().numpy(), bits)
+        for w, f, s in zip(left, factor, steps, strict=True)
+    ]
+    left = torch.from_numpy(np.stack(made)).to(module.weight.dtype)
+    module.weight.data.copy_(left.reshape(module.weight.shape))
+    module.clip_ratio.copy_(_ratio_of(scale, module.weight, bits))
+
+
+def _rounded(weights: Floats, factor: Floats, steps: Floats, bits: int) -> Floats:
+    """Return codes times steps for weights [outputs, unknowns]; `factor` is upper triangular."""
+    limit = 2.0 ** (bits - 1) - 1
+    left = np.ascontiguousarray(weights.T)
+    codes = np.empty_like(left)
+    for start in range(0, len(left), _BLOCK):
+        end = min(start + _BLOCK, len(left))
+        errors = np.empty((end - start, left.shape[1]))
+        for column in range(start, end):
+            now = left[column] / steps
+            code = np.where(now >= 0, 1.0, -1.0) if bits == 1 else np.rint(now)
+            codes[column] = code if bits == 1 else np.clip(code, -limit, limit)
+            error = (now - codes[column]) * steps / factor[column, column]
+            errors[column - start] = error
+            left[column + 1 : end] -= factor[column, column + 1 : end, None] * error
+        left[end:] -= factor[start:end, end:].T @ errors
+    rounded: Floats = (codes * steps).T
+    return rounded
+
+
+def _ratio_of(scale: Tensor, weight: Tensor, bits: int) -> Tensor:
+    """Return the clipping ratios that give these scales for rounded weights."""
+    if bits == 1:
+        return torch.ones(len(weight))
+    largest = weight.detach().abs().flatten(1).amax(1).clamp_min(1e-8)
+    return scale * (2.0 ** (bits - 1) - 1) / largest
+
+
+def _inputs(module: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
+    """Return what the chosen outputs are made of: [groups, rows, unknowns]."""
+    if isinstance(module, nn.Linear):
+        return x.reshape(-1, x.shape[-1])[rows][None]
+    assert isinstance(module, nn.Conv2d)
+    padded = F.pad(x, _padding(module))
+    (kh, kw), (sh, sw), (dh, dw) = module.kernel_size, module.stride, module.dilation
+    windows = padded.unfold(2, dh * (kh - 1) + 1, sh).unfold(3, dw * (kw - 1) + 1, sw)
+    windows = windows[..., ::dh, ::dw]
+    height, width = windows.shape[2:4]
+    image, place = rows // (height * width), rows % (height * width)
+    patches = windows[image, :, place // width, place % width]
+    split = patches.reshape(len(rows), module.groups, -1)
+    return split.transpose(0, 1)
+
+
+def _padding(module: nn.Conv2d) -> tuple[int, int, int, int]:
+    assert not isinstance(module.padding, str)
+    rows, columns = module.padding
+    return columns, columns, rows, rows
+
+
+def _flat(out: Tensor) -> Tensor:
+    """Return an output as [images x positions, channels]."""
+    if out.ndim == 4:
+        return out.permute(0, 2, 3, 1).flatten(0, 2)
+    return out.reshape(-1, out.shape[-1])

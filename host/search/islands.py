@@ -1,0 +1,109 @@
+"""Evolution over predictions: a population for each target, neighbours exchanging what suits them.
+
+Every policy that is tried is offered to the islands on either side, so that one search serves a
+whole range of targets. Nothing here is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from host.search.encoding import Batch, Encoding, Floats, Ints, join
+
+# (policies, index of the target of each) -> score of each, higher is better
+Score = Callable[[Batch, Ints], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class IslandSettings:
+    """How long and how wide: all islands together try `offspring` policies a generation."""
+
+    population: int = 24
+    offspring: int = 32
+    generations: int = 60
+    crossover: float = 0.3
+
+
+class Islands:
+    """Populations of encoded policies, one for each target."""
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        groups: Sequence[Sequence[str]],
+        settings: IslandSettings | None = None,
+    ) -> None:
+        self.encoding = encoding
+        self.settings = settings or IslandSettings()
+        self._widths, self._forms = _membership(encoding, groups)
+
+    def evolve(
+        self, start: Batch, targets: int, score: Score, rng: np.random.Generator
+    ) -> list[Batch]:
+        """Return the population of every target, the best policy first; `start` seeds all."""
+        populations = [self._select(start, t, score) for t in range(targets)]
+        for _ in range(self.settings.generations):
+            children = [self._children(population, rng) for population in populations]
+            populations = [
+                self._select(join([populations[t], *_near(children, t)]), t, score)
+                for t in range(targets)
+            ]
+        return populations
+
+    def _select(self, batch: Batch, target: int, score: Score) -> Batch:
+        _, first = np.unique(np.asarray(batch.keys()), return_index=True)
+        batch = batch[np.sort(first)]
+        values = score(batch, np.full(len(batch), target))
+        best = np.argsort(-values, kind="stable")[: self.settings.population]
+        return batch[best]
+
+    def _children(self, parents: Batch, rng: np.random.Generator) -> Batch:
+        count = self.settings.offspring
+        # Better parents have more children: the lower of two draws.
+        first, second = (rng.integers(0, len(parents), (2, count)).min(0) for _ in range(2))
+        children = Batch(parents.widths[first].copy(), parents.forms[first].copy())
+        crossed = rng.random(count) < self.settings.crossover
+        self._cross(children, parents[second], crossed, rng)
+        self._mutate(children, rng)
+        return children
+
+    def _cross(
+        self, children: Batch, others: Batch, crossed: np.ndarray, rng: np.random.Generator
+    ) -> None:
+        """Take half of the blocks from another parent."""
+        taken = (rng.random((len(children), len(self._forms))) < 0.5) & crossed[:, None]
+        widths, forms = taken @ self._widths, taken @ self._forms
+        children.widths[widths] = others.widths[widths]
+        children.forms[forms] = others.forms[forms]
+
+    def _mutate(self, children: Batch, rng: np.random.Generator) -> None:
+        """Change one to three decisions of every child; widths by small steps, mostly."""
+        encoding = self.encoding
+        drivers = len(encoding.drivers)
+        for row in range(len(children)):
+            for gene in rng.integers(0, drivers + len(encoding.layers), rng.integers(1, 4)):
+                if gene >= drivers:
+                    options = encoding.choices[gene - drivers]
+                    children.forms[row, gene - drivers] = options[rng.integers(len(options))]
+                else:
+                    step = int(rng.choice((-3, -2, -1, 1, 2, 3)))
+                    now = int(children.widths[row, gene])
+                    last = int(encoding.counts[gene]) - 1
+                    children.widths[row, gene] = min(max(now + step, 0), last)
+
+
+def _near(children: Sequence[Batch], target: int) -> list[Batch]:
+    return list(children[max(target - 1, 0) : target + 2])
+
+
+def _membership(
+    encoding: Encoding, groups: Sequence[Sequence[str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which drivers and which layers belong to each group: [groups, ...] of bool."""
+    widths = [[x.name in group for x in encoding.drivers] for group in groups]
+    forms = [[x.name in group for x in encoding.layers] for group in groups]
+    shape = (len(groups), len(encoding.drivers))
+    return np.asarray(widths, dtype=bool).reshape(shape), np.asarray(forms, dtype=bool)

@@ -1,0 +1,127 @@
+"""Latency of encoded policies: fast and rough for thousands, from the program's kernels for a few.
+
+A layer's time is linear in its products and in its channels, one fit per layer and kind of format,
+to programs that were planned and predicted kernel by kernel. What measurements differ from the
+prediction by is learned as a factor on the time of each kind of format, with its uncertainty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from host.policy import MODES, Policy
+from host.search.encoding import Batch, Encoding, Floats
+
+ProgramMs = Callable[[Policy], Mapping[str, float]]
+PLANNED = 300
+# How far a kind's factor lies from one before anything is measured, and how exact a board is.
+PRIOR_SPREAD = 0.05
+NOISE = 0.003
+RIDGE = 1e-6
+
+
+class LayerLatency:
+    """The fast model: milliseconds of n policies at once."""
+
+    def __init__(self, encoding: Encoding, program_ms: ProgramMs, rng: np.random.Generator) -> None:
+        self.encoding = encoding
+        batch = encoding.random(PLANNED, rng)
+        rows = [program_ms(encoding.policy(batch, i)) for i in range(len(batch))]
+        names = [layer.name for layer in encoding.layers]
+        ms = np.asarray([[row.get(name, 0.0) for name in names] for row in rows])
+        self.rest_ms = float(np.mean([sum(row.values()) for row in rows] - ms.sum(1)))
+        self._fits = self._fit(batch, ms)
+
+    def _fit(self, batch: Batch, ms: Floats) -> dict[tuple[int, str], Floats]:
+        features, modes = self._features(batch), self._modes(batch)
+        fits: dict[tuple[int, str], Floats] = {}
+        for layer in range(ms.shape[1]):
+            for mode in MODES:
+                chosen = modes[:, layer] == mode
+                if chosen.any():
+                    fits[layer, mode] = _ridge(features[chosen, layer], ms[chosen, layer])
+        return fits
+
+    def by_layer(self, batch: Batch) -> Floats:
+        """Return milliseconds [n, layers]."""
+        features, modes = self._features(batch), self._modes(batch)
+        ms = np.zeros(modes.shape)
+        for (layer, mode), fit in self._fits.items():
+            chosen = modes[:, layer] == mode
+            ms[chosen, layer] = features[chosen, layer] @ fit
+        return np.maximum(ms, 0.0)
+
+    def __call__(self, batch: Batch) -> Floats:
+        """Return milliseconds [n]."""
+        total: Floats = self.by_layer(batch).sum(1) + self.rest_ms
+        return total
+
+    def _modes(self, batch: Batch) -> NDArray[np.str_]:
+        names = np.asarray([form.mode for form in self.encoding.forms])
+        return names[batch.forms]
+
+    def _features(self, batch: Batch) -> Floats:
+        """Return what a layer's time is a sum of: [n, layers, 6], relative to the whole layer."""
+        inside, outside = self.encoding.channels(batch)
+        inside = inside / [layer.in_channels for layer in self.encoding.layers]
+        outside = outside / [layer.out_channels for layer in self.encoding.layers]
+        forms = self.encoding.forms
+        pairs = np.asarray([f.weight_bits * f.act_bits for f in forms])[batch.forms] / 36
+        acts = np.asarray([f.act_bits for f in forms])[batch.forms] / 6
+        products = inside * outside
+        ones = np.ones_like(products)
+        return np.stack([products, products * pairs, inside * acts, inside, outside, ones], 2)
+
+
+class Correction:
+    """What measurements differ from predictions by: a factor for the time of each kind of format.
+
+    Bayesian linear regression; the factors are one before anything is measured.
+    """
+
+    def __init__(self) -> None:
+        self.mean: Floats = np.ones(len(MODES))
+        self.covariance: Floats = np.eye(len(MODES)) * PRIOR_SPREAD**2
+
+    def learn(self, shares: Floats, ratio: float) -> None:
+        """Take in a measurement: the predicted share of each kind, measured over predicted."""
+        spread = float(shares @ self.covariance @ shares) + NOISE**2
+        gain = np.asarray(self.covariance @ shares / spread, dtype=np.float64)
+        self.mean = self.mean + gain * (ratio - shares @ self.mean)
+        self.covariance = self.covariance - np.outer(gain, shares @ self.covariance)
+
+    def __call__(self, shares: Floats) -> tuple[float, float]:
+        """Return the factor on a prediction, and its standard deviation."""
+        return float(shares @ self.mean), float(
+            np.sqrt(shares @ self.covariance @ shares + NOISE**2)
+        )
+
+    def factors(self) -> dict[str, float]:
+        """Return the present factor of each kind of format."""
+        return dict(zip(MODES, self.mean.tolist(), strict=True))
+
+
+def shares(policy: Policy, ms: Mapping[str, float]) -> Floats:
+    """Return which share of a predicted time each kind of format takes; the rest counts as fp32."""
+    times = dict.fromkeys(MODES, 0.0)
+    for form in policy.layers:
+        times[form.mode] += ms.get(form.layer, 0.0)
+    total = sum(ms.values())
+    times["fp32"] += total - sum(times.values())
+    return np.asarray([times[mode] for mode in MODES]) / total
+
+
+def _ridge(features: Floats, ms: Floats) -> Floats:
+    """Return coefficients of least squared error, small ones where data says nothing."""
+    gram = features.T @ features + RIDGE * len(ms) * np.eye(features.shape[1])
+    return np.asarray(np.linalg.solve(gram, features.T @ ms), dtype=np.float64)
+
+
+def spearman(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> float:
+    """Return the rank correlation of two series."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(a, b).statistic)

@@ -1,0 +1,95 @@
+"""Solved weights answer more like the uncompressed network's; what is not compressed stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from host.compress.candidate import compress
+from host.compress.reconstruct import teacher
+from host.data import load_data
+from host.graph import trace_with_plan
+from host.lower.targets import refusal
+from host.models import make_network
+from host.policy import Choice, Policy, Space, uncompressed
+
+MODELS = ("digits-cnn", "digits-vit")
+FORMATS = {
+    "pruned": (Choice(None), 0.5),
+    "int8": (Choice(None, "int8", 8, 8), 0.25),
+    "three bits": (Choice(None, "mix", 3, 3), 0.0),
+    "one bit": (Choice(None, "mix", 1, 2), 0.0),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def bench(request: pytest.FixtureRequest) -> Any:
+    data = load_data("digits")
+    network = make_network(request.param, classes=10, input_shape=data.input_shape, seed=0).eval()
+    graph, plan = trace_with_plan(network, request.param, data.input_shape, 10)
+    layers = [layer.name for layer in graph.layers]
+    known = teacher(network, layers, data.calibration(128))
+    return network, graph, plan, data, known
+
+
+def _policy(space: Space, form: Choice, sparsity: float) -> Policy:
+    wishes = {
+        x.name: Choice(space.keep_for(x, sparsity), form.mode, form.weight_bits, form.act_bits)
+        for x in space.graph.layers
+    }
+    return space.policy(wishes)
+
+
+def _answers(network: nn.Module, x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        answers: Tensor = network(x)
+    return answers
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_it_answers_more_like_the_uncompressed_network(bench: Any, name: str) -> None:
+    network, graph, plan, data, known = bench
+    policy = _policy(Space(graph, refusal), *FORMATS[name])
+    x = data.tensor(data.validation.images)
+    truth = _answers(network, x)
+    plain = _answers(compress(network, policy, plan, data), x)
+    solved = _answers(compress(network, policy, plan, data, known=known), x)
+    assert (solved - truth).square().mean() < (plain - truth).square().mean()
+
+
+def test_what_is_not_compressed_stays_to_the_bit(bench: Any) -> None:
+    network, graph, plan, data, known = bench
+    same = compress(network, uncompressed(graph), plan, data, known=known)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(same.state_dict()[name], tensor), name
+
+
+def test_layers_before_the_first_change_stay_to_the_bit(bench: Any) -> None:
+    network, graph, plan, data, known = bench
+    last = graph.layers[-1].name
+    policy = Space(graph, refusal).policy({last: Choice(None, "int8", 8, 8)})
+    made = compress(network, policy, plan, data, known=known)
+    for layer in graph.layers[:-1]:
+        before, after = (m.get_submodule(layer.name).weight for m in (network, made))
+        assert torch.equal(before, after), layer.name
+
+
+def test_the_same_policy_gives_the_same_weights(bench: Any) -> None:
+    network, graph, plan, data, known = bench
+    policy = _policy(Space(graph, refusal), *FORMATS["three bits"])
+    first, second = (compress(network, policy, plan, data, known=known) for _ in range(2))
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], tensor), name
+
+
+def test_rounded_weights_are_codes_times_scale(bench: Any) -> None:
+    network, graph, plan, data, known = bench
+    policy = _policy(Space(graph, refusal), *FORMATS["three bits"])
+    made = compress(network, policy, plan, data, known=known)
+    layer = next(p.layer for p in policy.layers if p.mode == "mix")
+    module = made.get_submodule(layer)
+    scale = module.weight_scale().view(-1, *[1] * (module.weight.ndim - 1))
+    assert torch.allclose(module.weight_codes() * scale, module.weight, atol=1e-6)
