@@ -18,7 +18,7 @@ from hil_lab.workbench import Workbench
 from host.boards.client import BoardClient
 from host.boards.protocol import PROTOCOLS
 from host.boards.session import BoardSession
-from host.compress.candidate import compress, shaped
+from host.compress.candidate import shaped
 from host.compress.finetune import Training
 from host.errors import CallerError
 from host.evaluate import Evaluator, recall
@@ -100,7 +100,7 @@ class Search:
 
     def _prepared(self, policy: Policy) -> nn.Module:
         subject = self.bench.subject
-        return compress(subject.network, policy, subject.plan, subject.data)
+        return shaped(subject.network, policy, subject.plan)  # times depend on no weight
 
     def problem(self, target: float) -> Problem:
         """Return what a strategy may know."""
