@@ -8,9 +8,9 @@ from host.boards.protocol import PROTOCOLS
 from host.data import DATASETS
 from host.errors import RecipeError
 from host.registry import did_you_mean
-from host.search.agents.ddpg import settings_from
 from host.search.reward import REWARDS
-from host.search.strategy import strategies
+from host.search.settings import settings_from
+from host.search.strategy import SETTINGS, strategies
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -26,8 +26,8 @@ def check_recipe(recipe: Recipe) -> None:
     for key, name, known in named:
         if name not in known:
             raise RecipeError(f'{key}: unknown name "{name}"{did_you_mean(name, known)}')
-    if table.strategy.startswith("galen"):
-        settings_from(table.agent)
+    if table.strategy in SETTINGS:
+        settings_from(SETTINGS[table.strategy], table.agent)
     elif table.agent:
         name = next(iter(table.agent))
         raise RecipeError(f"search.agent.{name}: unknown key; {table.strategy} takes none")

@@ -29,7 +29,7 @@ class Method:
 
 METHODS: Registry[Method] = Registry("search method")
 for _method in (
-    Method("ours", "frontier", 60, front=True),
+    Method("ours", "frontier", 136, front=True),
     Method("hirelc", "hirelc", 100),
     Method("galen-joint", "galen-joint", GALEN_EPISODES),
     Method(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,19 @@ from hil_lab.workbench import Workbench, versions
 from host.compress.finetune import Training
 from host.errors import StoreError
 from host.evaluate import Evaluator
+from host.kernel_times import KernelTimes, time_kernels
 from host.layer_times import LayerTimes, profile_layers
 from host.lower.build import Builder
 from host.lower.targets import TARGETS
 from host.policy import Policy, uncompressed
 from host.search.episode import Episode
-from host.search.loop import Memory, search
+from host.search.loop import Evaluate, Memory, search
 from host.search.reward import REWARDS
-from host.search.strategy import Problem, make_strategy
+from host.search.strategy import Problem, Sparing, Strategy, make_strategy
 from host.types import Evaluation
 
 TARGET = "cortex-a72"
+SHARES = (0.3, 0.5)
 VALIDATION_IMAGES = 500
 
 
@@ -101,6 +103,18 @@ class Contest:
         return profile_layers(self.bench.space, lambda policy: self.meter.profile(network, policy))
 
     @cached_property
+    def kernel_times(self) -> KernelTimes:
+        """Predictions from the kernels of a program, from the same profiles."""
+        subject, builder = self.bench.subject, self.meter.builder
+
+        def rows(policy: Policy) -> list[dict[str, Any]]:
+            return builder.rows(builder.plan(subject.network, policy), policy)
+
+        return time_kernels(
+            self.bench.space, rows, lambda policy: self.meter.profile(subject.network, policy)
+        )
+
+    @cached_property
     def evaluator(self) -> Evaluator:
         """Scores candidates without training."""
         training = Training(steps=0)
@@ -122,6 +136,8 @@ class Contest:
             seed=trial.seed,
             sensitivity=self.bench.sensitivity.all_features(),
             layer_ms=self.layer_times if trial.method.predicts else None,
+            program_ms=self.kernel_times if trial.method.predicts else None,
+            targets_ms=tuple(t * self.reference_ms for t in SHARES),
             settings=trial.method.settings,
         )
 
@@ -146,7 +162,20 @@ class Contest:
 
             strategy = make_strategy(trial.method.strategy, problem)
             memory = Memory(record, lambda number, state: None)
-            return search(problem, strategy, self.evaluator, memory, past=past)
+            return search(problem, strategy, self._evaluate(strategy), memory, past=past)
+
+    def _evaluate(self, strategy: Strategy) -> Evaluate:
+        """Return the evaluator; it measures what the strategy holds to be worth it."""
+        if not isinstance(strategy, Sparing):
+            return self.evaluator
+
+        def evaluate(policy: Policy) -> Evaluation:
+            found = self.evaluator(policy)
+            if strategy.worth(policy, found.accuracy):
+                return found
+            return replace(found, latency_ms=strategy.predict(policy), measurements=())
+
+        return evaluate
 
     def remember(self) -> None:
         """Take over the evaluations of all trials that are kept: equal policies score equally."""

@@ -6,7 +6,7 @@ and `forms` [n, layers], the index of each layer's number format. Only legal pol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from host.policy import FULL_BITS, INT8_BITS, Choice, Mode, Policy, Space
 from host.search.strategy import Problem
+from host.sensitivity.table import Kind
 from host.types import Layer
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Sensitivity = Mapping[str, Mapping[Kind, Sequence[float]]]
 # Divergences in nats are expm1 of this times the table's normalised features, up to one factor.
 LOG_SPAN = 2.5
 
@@ -63,14 +65,14 @@ def join(batches: Iterable[Batch]) -> Batch:
 class Encoding:
     """The codes of one problem's legal policies."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, sensitivity: Sensitivity | None = None) -> None:
         self.space: Space = problem.space
         self.graph = problem.space.graph
         self.layers: tuple[Layer, ...] = self.graph.layers
         self.drivers = tuple(x for x in self.graph.drivers if self.space.prunable(x))
         self.forms = tuple(_forms(self.space.max_mix_bits))
         self.levels = tuple(np.asarray(self.space.keep_levels(x)) for x in self.drivers)
-        self._sensitivity = problem.sensitivity
+        self._sensitivity = problem.sensitivity if sensitivity is None else sensitivity
 
     @cached_property
     def legal(self) -> NDArray[np.bool_]:
@@ -127,7 +129,8 @@ class Encoding:
             for policy in policies
         ]
         shape = (len(policies), len(self.drivers))
-        return Batch(np.asarray(widths, dtype=np.int64).reshape(shape), np.asarray(forms))
+        codes = np.asarray(forms, dtype=np.int64).reshape(len(policies), len(self.layers))
+        return Batch(np.asarray(widths, dtype=np.int64).reshape(shape), codes)
 
     def channels(self, batch: Batch) -> tuple[Floats, Floats]:
         """Return the input and output channels of every layer: two arrays [n, layers]."""

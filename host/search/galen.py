@@ -13,10 +13,11 @@ import numpy as np
 
 from host.policy import Choice, Policy, policy_bops, policy_macs
 from host.search.actions import ACTIONS, Agent, choice, joint_actions, policy_of
-from host.search.agents.ddpg import DDPG, settings_from
+from host.search.agents.ddpg import DDPG, DDPGSettings
 from host.search.demonstrations import demonstrations
 from host.search.goal import Goal
-from host.search.strategy import STRATEGIES, Problem, State, Strategy
+from host.search.settings import settings_from
+from host.search.strategy import SETTINGS, STRATEGIES, Problem, State, Strategy
 from host.sensitivity.table import Kind
 from host.types import Evaluation, Layer
 
@@ -94,7 +95,7 @@ class Galen:
         self.kind: Agent = kind
         self.problem = problem
         self.encoder = Encoder(kind, problem)
-        settings = settings_from(problem.settings)
+        settings = settings_from(DDPGSettings, problem.settings)
         self.agent = DDPG(self.encoder.width, len(ACTIONS[kind]), settings, problem.seed)
         self.trace: tuple[np.ndarray, np.ndarray] | None = None
         shown = settings.demonstrations if kind == "joint" else 0
@@ -188,3 +189,6 @@ def galen_quantize(problem: Problem) -> Strategy:
 def galen_joint(problem: Problem) -> Strategy:
     """Galen's joint agent."""
     return Galen("joint", problem)
+
+
+SETTINGS.update(dict.fromkeys(("galen-prune", "galen-quantize", "galen-joint"), DDPGSettings))

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from host.search.encoding import Batch, Encoding, Floats, Ints, join
+from host.search.encoding import Batch, Encoding, Floats, join
 
-# (policies, index of the target of each) -> score of each, higher is better
-Score = Callable[[Batch, Ints], Floats]
+# policies -> what is forecast of each: [n, figures]
+Forecasts = Callable[[Batch], Floats]
+# (forecasts [n, figures], target's index) -> score of each, higher is better
+Score = Callable[[Floats, int], Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,14 @@ class IslandSettings:
     offspring: int = 32
     generations: int = 60
     crossover: float = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Policies and what is forecast of them, the best one first."""
+
+    batch: Batch
+    figures: Floats
 
 
 class Islands:
@@ -41,24 +51,38 @@ class Islands:
         self._widths, self._forms = _membership(encoding, groups)
 
     def evolve(
-        self, start: Batch, targets: int, score: Score, rng: np.random.Generator
-    ) -> list[Batch]:
-        """Return the population of every target, the best policy first; `start` seeds all."""
-        populations = [self._select(start, t, score) for t in range(targets)]
+        self,
+        start: Batch,
+        targets: int,
+        forecasts: Forecasts,
+        score: Score,
+        rng: np.random.Generator,
+    ) -> list[Population]:
+        """Return the population of every target; `start` seeds all."""
+        begun = Population(start, forecasts(start))
+        populations = [self._select([begun], t, score) for t in range(targets)]
         for _ in range(self.settings.generations):
-            children = [self._children(population, rng) for population in populations]
+            children = [self._children(population.batch, rng) for population in populations]
+            together = join(children)
+            figures = forecasts(together)
+            size = self.settings.offspring
+            born = [
+                Population(child, figures[t * size : (t + 1) * size])
+                for t, child in enumerate(children)
+            ]
             populations = [
-                self._select(join([populations[t], *_near(children, t)]), t, score)
+                self._select([populations[t], *born[max(t - 1, 0) : t + 2]], t, score)
                 for t in range(targets)
             ]
         return populations
 
-    def _select(self, batch: Batch, target: int, score: Score) -> Batch:
+    def _select(self, parts: Sequence[Population], target: int, score: Score) -> Population:
+        batch = join([part.batch for part in parts])
+        figures = np.concatenate([part.figures for part in parts])
         _, first = np.unique(np.asarray(batch.keys()), return_index=True)
-        batch = batch[np.sort(first)]
-        values = score(batch, np.full(len(batch), target))
-        best = np.argsort(-values, kind="stable")[: self.settings.population]
-        return batch[best]
+        values = score(figures[first], target)
+        best = first[np.argsort(-values, kind="stable")[: self.settings.population]]
+        return Population(batch[best], figures[best])
 
     def _children(self, parents: Batch, rng: np.random.Generator) -> Batch:
         count = self.settings.offspring
@@ -93,10 +117,6 @@ class Islands:
                     now = int(children.widths[row, gene])
                     last = int(encoding.counts[gene]) - 1
                     children.widths[row, gene] = min(max(now + step, 0), last)
-
-
-def _near(children: Sequence[Batch], target: int) -> list[Batch]:
-    return list(children[max(target - 1, 0) : target + 2])
 
 
 def _membership(

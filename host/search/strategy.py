@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from host.policy import Policy, Space
 from host.registry import Registry
 from host.search.reward import Reward
 from host.sensitivity.table import Kind
-from host.types import Evaluation
+from host.types import Evaluation, Figure
 
 # Nested dictionaries of tensors, numbers, strings and lists: what a checkpoint can hold.
 State = dict[str, Any]
@@ -26,6 +26,9 @@ class Problem:
     information of its parameters; `proxy(policy)` is the mean squared error of a policy's logits on
     a few images, which costs a fraction of an evaluation. `size_bytes(policy)` is exactly what the
     artifact of a policy will hold in packed weights, scales and tables, without building it.
+    `program_ms(policy)` predicts as `layer_ms` does, from the kernels of the policy's program:
+    exact to about a percent, some milliseconds each. `targets_ms` are all targets that a search of
+    a whole front is to serve.
     """
 
     space: Space
@@ -36,6 +39,8 @@ class Problem:
     seed: int
     sensitivity: Mapping[str, Mapping[Kind, tuple[float, ...]]] = field(default_factory=dict)
     layer_ms: Callable[[Policy], Mapping[str, float]] | None = None
+    program_ms: Callable[[Policy], Mapping[str, float]] | None = None
+    targets_ms: tuple[float, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     fisher: Mapping[str, float] = field(default_factory=dict)
     proxy: Callable[[Policy], float] | None = None
@@ -62,12 +67,26 @@ class Strategy(Protocol):
         """Go on from a state."""
 
 
+@runtime_checkable
+class Sparing(Strategy, Protocol):
+    """A strategy that knows when a board need not be asked: what is not worth it is predicted."""
+
+    def worth(self, policy: Policy, accuracy: float) -> bool:
+        """Return whether a policy of known accuracy should be measured."""
+
+    def predict(self, policy: Policy) -> Figure:
+        """Return the predicted latency in milliseconds, with bounds."""
+
+
 STRATEGIES: Registry[Callable[[Problem], Strategy]] = Registry("strategy")
+# What `[search.agent]` may hold, by strategy; those that are not here take nothing.
+SETTINGS: dict[str, type] = {}
 
 
 def strategies() -> Registry[Callable[[Problem], Strategy]]:
     """Return the strategies by name."""
     import host.search.baselines
+    import host.search.frontier
     import host.search.galen  # noqa: F401  fills the registry
 
     return STRATEGIES

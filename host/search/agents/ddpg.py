@@ -6,17 +6,14 @@ Unlike Galen's public code: a terminal mask, a scalar critic, several updates pe
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from host.errors import RecipeError
-from host.registry import did_you_mean
 from host.search.agents.replay import Replay
 
 
@@ -52,23 +49,6 @@ class DDPGSettings:
     # Weight of the newest episode in the moving average that centres rewards; Galen's 0.5 moves
     # every stored reward with each episode.
     baseline_rate: float = 0.05
-
-
-def settings_from(table: Mapping[str, Any]) -> DDPGSettings:
-    """Return settings from a recipe's table; raises RecipeError for an unknown or wrong one."""
-    types = get_type_hints(DDPGSettings)
-    values = dict(table)
-    for name, value in table.items():
-        if name not in types:
-            raise RecipeError(f"search.agent.{name}: unknown key{did_you_mean(name, types)}")
-        if name == "hidden" and isinstance(value, (list, tuple)):
-            values[name] = tuple(value)
-        elif type(value) not in _ALLOWED.get(types[name], ()):
-            raise RecipeError(f"search.agent.{name}: got {value!r}, which is not its kind of value")
-    return DDPGSettings(**values)
-
-
-_ALLOWED: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), bool: (bool,)}
 
 
 class Actor(nn.Module):

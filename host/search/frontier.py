@@ -1,0 +1,317 @@
+"""Our search: one front for all targets, from few measurements, guided by surrogates.
+
+Accuracy is forecast from divergences (host.surrogate.accuracy), latency from the kernels of the
+program (host.kernel_times), corrected by every measurement. Between two measurements a population
+for each target evolves on the forecasts; then the policy that promises most for one of the targets
+is made exact and measured. Targets take turns: those that were asked for, and others in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from host.blocks import blocks
+from host.errors import RecipeError
+from host.policy import Policy, uncompressed
+from host.search.encoding import Batch, Encoding, Floats, Ints, join
+from host.search.islands import Islands, IslandSettings
+from host.search.settings import settings_from
+from host.search.strategy import SETTINGS, STRATEGIES, Problem, State
+from host.surrogate.accuracy import AccuracyModel
+from host.surrogate.latency import Correction, LayerLatency, ProgramMs, shares
+from host.types import Evaluation, Figure
+
+# Of every population, how many seed the next one.
+LIVING = 8
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierSettings:
+    """Hyper-parameters, and switches that take a part away to see what it is worth."""
+
+    # Targets between those asked for and the uncompressed network.
+    between: int = 6
+    # One in so many measurements goes to a target in between.
+    front_every: int = 4
+    # Evaluations before the accuracy model is trusted, and how much more a removed channel weighs
+    # in them than a lost bit, in turn for each target that was asked for.
+    design: int = 12
+    weights: tuple[float, ...] = (1.0, 0.1, 10.0, 0.3, 3.0)
+    # Standard deviations of hope, in turn.
+    hope: tuple[float, ...] = (0.0, 0.5, 0.0, 1.0)
+    population: int = 24
+    offspring: int = 32
+    generations: int = 50
+    # Candidates whose programs are planned before one is chosen, in each of two rounds.
+    planned: int = 16
+    sensitivity: bool = True
+    surrogate: bool = True
+    kernels: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known of one policy."""
+
+    policy: Policy
+    accuracy: float
+    ms: float
+    measured: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A policy and its code, its forecast reward, and its exact over its fast latency."""
+
+    value: float
+    code: Batch
+    policy: Policy
+    exact_ratio: float
+
+
+@dataclass
+class Aim:
+    """The targets of the islands, in milliseconds, ascending; `asked` are those asked for."""
+
+    ms: Floats
+    asked: Ints
+
+    @classmethod
+    def of(cls, problem: Problem, between: int) -> Aim:
+        """Return the targets of a problem and some between the least and the uncompressed one."""
+        wanted = sorted(set(problem.targets_ms or (problem.target_ms,)))
+        grid = np.geomspace(wanted[0], problem.reference_ms, between + 2)[1:-1]
+        # Those that nearly are one that was asked for teach nothing.
+        grid = np.asarray([t for t in grid if min(abs(np.log(t / w)) for w in wanted) > 0.05])
+        ms = np.sort(np.concatenate([wanted, grid]))
+        return cls(ms, np.searchsorted(ms, wanted))
+
+
+SETTINGS["frontier"] = FrontierSettings
+
+
+@STRATEGIES.register("frontier")
+class Frontier:
+    """Populations for all targets, forecasts, and a memory of what was told."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.settings = settings_from(FrontierSettings, problem.settings)
+        if problem.layer_ms is None and problem.program_ms is None:
+            raise RecipeError("the frontier strategy needs predicted latencies")
+        self.problem = problem
+        known = problem.sensitivity
+        self.encoding = Encoding(problem, known if self.settings.sensitivity else alike(known))
+        self.groups = [block.layers for block in blocks(self.encoding.graph)]
+        size = (self.settings.population, self.settings.offspring, self.settings.generations)
+        self.islands = Islands(self.encoding, self.groups, IslandSettings(*size))
+        self.aim = Aim.of(problem, self.settings.between)
+        self.model = AccuracyModel(
+            self.encoding, self.groups, self.encoding.graph.classes, problem.seed
+        )
+        self.living: list[Batch] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        self.told: list[Told] = []
+        self.correction = Correction()
+        # The best measured reward for each target that was asked for.
+        self._best = np.full(len(self.aim.asked), -np.inf)
+
+    @property
+    def program_ms(self) -> ProgramMs:
+        """Predicts a program's time layer by layer."""
+        problem = self.problem
+        exact = problem.program_ms if self.settings.kernels else problem.layer_ms
+        predict = exact or problem.program_ms or problem.layer_ms
+        assert predict is not None
+        return predict
+
+    @cached_property
+    def latency(self) -> LayerLatency:
+        """The fast latency model, fitted to planned programs once."""
+        return LayerLatency(self.encoding, self.program_ms, self._generator("latency"))
+
+    def ask(self) -> Policy:
+        """Evolve on the forecasts, choose for one target, and make the choice exact."""
+        number = len(self.told)
+        rng = self._generator(number)
+        self._learn()
+        target = self._target(number)
+        populations = self.islands.evolve(
+            self._start(rng), len(self.aim.ms), self._forecasts, self._score, rng
+        )
+        self.living = [population.batch[slice(LIVING)] for population in populations]
+        return self._choose(populations[target].batch, target, rng)
+
+    def tell(self, policy: Policy, evaluation: Evaluation) -> None:
+        """Remember, and correct the latency model."""
+        if evaluation.latency_ms is None:
+            raise ValueError("the evaluation holds no latency")
+        figure = evaluation.latency_ms
+        measured = figure.source != "predicted"
+        self._take(Told(policy, evaluation.accuracy, figure.value, measured))
+
+    def worth(self, policy: Policy, accuracy: float) -> bool:
+        """Whether a policy of known accuracy promises more than what was measured, for a target."""
+        rewards = self._told_rewards(Told(policy, accuracy, self._exact_ms(policy), False))
+        return bool((rewards > self._best).any())
+
+    def predict(self, policy: Policy) -> Figure:
+        """Return the predicted latency in milliseconds with its 95 % interval."""
+        ms = self.program_ms(policy)
+        factor, deviation = self.correction(shares(policy, ms))
+        total, reach = sum(ms.values()), 1.96 * deviation
+        return Figure(
+            total * factor, "predicted", total * (factor - reach), total * (factor + reach)
+        )
+
+    def _take(self, told: Told) -> None:
+        if told.measured:
+            ms = self.program_ms(told.policy)
+            self.correction.learn(shares(told.policy, ms), told.ms / sum(ms.values()))
+            self._best = np.maximum(self._best, self._told_rewards(told))
+        self.told.append(told)
+
+    def _told_rewards(self, told: Told) -> Floats:
+        """Return the reward of a policy for every target that was asked for."""
+        evaluation = _forecast(told.accuracy, told.ms)
+        goals = self.aim.ms[self.aim.asked].tolist()
+        return np.asarray([self.problem.reward(evaluation, goal) for goal in goals])
+
+    def _learn(self) -> None:
+        if self.settings.surrogate and len(self.told) >= self.settings.design:
+            batch = self.encoding.batch([told.policy for told in self.told])
+            self.model.fit(batch, np.asarray([told.accuracy for told in self.told]))
+
+    def _target(self, number: int) -> int:
+        """Return the target of a measurement: the asked ones in turn, now and then another."""
+        every = self.settings.front_every
+        others = [i for i in range(len(self.aim.ms)) if i not in self.aim.asked]
+        if others and every and number % every == every - 1:
+            # Far ones first, then those between them: the golden section spreads any number.
+            return others[int(len(others) * ((number // every + 1) * 0.618034 % 1.0))]
+        turn = number - number // every if every else number
+        return int(self.aim.asked[turn % len(self.aim.asked)])
+
+    def _start(self, rng: np.random.Generator) -> Batch:
+        """Return what all islands begin with: what lived, what was told, and newcomers."""
+        plain = self.encoding.batch(
+            [uncompressed(self.encoding.graph), *(told.policy for told in self.told[-64:])]
+        )
+        return join([plain, self.encoding.random(64, rng), *self.living])
+
+    def _forecasts(self, batch: Batch) -> Floats:
+        """Return hoped-for accuracies and fast latencies: [n, 2]."""
+        return np.stack([self._accuracy(batch), self.latency(batch)], 1)
+
+    def _accuracy(self, batch: Batch) -> Floats:
+        number = len(self.told)
+        if self.model.ready:
+            return self.model(batch).accuracy(self.settings.hope[number % len(self.settings.hope)])
+        # Nothing tells yet how much a removed channel weighs against a lost bit: try several.
+        turn = number // len(self.aim.asked)
+        weight = self.settings.weights[turn % len(self.settings.weights)]
+        pruning, formats = self.encoding.harm(batch)
+        return np.asarray(1 / (1 + weight * pruning.sum(1) + formats.sum(1)))
+
+    def _score(self, figures: Floats, target: int) -> Floats:
+        """Return the problem's reward of forecasts, for one of the islands' targets."""
+        reward, goal = self.problem.reward, float(self.aim.ms[target])
+        return np.asarray([reward(_forecast(a, ms), goal) for a, ms in figures.tolist()])
+
+    def _choose(self, candidates: Batch, target: int, rng: np.random.Generator) -> Policy:
+        """Return the best policy that is new, its latency predicted from its program."""
+        best = self._planned(candidates, target)
+        while best is None:
+            best = self._planned(self.encoding.random(64, rng), target)
+        better = self._planned(self._neighbours(best.code), target, best.exact_ratio)
+        return better.policy if better is not None and better.value > best.value else best.policy
+
+    def _planned(self, batch: Batch, target: int, ratio: float = 1.0) -> Candidate | None:
+        """Return the best of a batch by exact predictions, None where all were told before.
+
+        `ratio` corrects the fast predictions by which the candidates for planning are chosen.
+        """
+        known = set(self.encoding.batch([told.policy for told in self.told]).keys())
+        new = [i for i, key in enumerate(batch.keys()) if key not in known]
+        if not new:
+            return None
+        batch = batch[np.asarray(new)]
+        figures = self._forecasts(batch) * [1.0, ratio]
+        order = np.argsort(-self._score(figures, target), kind="stable")[: self.settings.planned]
+        policies = [self.encoding.policy(batch, int(i)) for i in order]
+        exact = np.asarray([self._exact_ms(policy) for policy in policies])
+        values = self._score(np.stack([figures[order, 0], exact], 1), target)
+        first = int(np.argmax(values))
+        code = batch[order[first : first + 1]]
+        fast = float(self.latency(code)[0])
+        return Candidate(
+            float(values[first]), code, policies[first], exact_ratio=float(exact[first]) / fast
+        )
+
+    def _exact_ms(self, policy: Policy) -> float:
+        ms = self.program_ms(policy)
+        factor, _ = self.correction(shares(policy, ms))
+        return sum(ms.values()) * factor
+
+    def _neighbours(self, row: Batch) -> Batch:
+        """Return all policies that differ from one in a single decision."""
+        encoding = self.encoding
+        widths, forms = [], []
+        for driver, count in enumerate(encoding.counts):
+            for level in range(int(count)):
+                if level != row.widths[0, driver]:
+                    changed = row.widths.copy()
+                    changed[0, driver] = level
+                    widths.append(changed)
+                    forms.append(row.forms)
+        for layer, options in enumerate(encoding.choices):
+            for form in options:
+                if form != row.forms[0, layer]:
+                    changed = row.forms.copy()
+                    changed[0, layer] = form
+                    widths.append(row.widths)
+                    forms.append(changed)
+        return Batch(np.concatenate(widths), np.concatenate(forms))
+
+    def _generator(self, what: int | str) -> np.random.Generator:
+        """Return a generator for one purpose: a resumed search draws what it would have drawn."""
+        stream = int.from_bytes(str(what).encode(), "big") % (1 << 63)
+        return np.random.default_rng([self.problem.seed, stream])
+
+    def state_dict(self) -> State:
+        """Return what was told, and the populations."""
+        return {
+            "told": [{**asdict(told), "policy": told.policy.to_dict()} for told in self.told],
+            "living": [[b.widths.tolist(), b.forms.tolist()] for b in self.living],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a state."""
+        self._forget()
+        for raw in state["told"]:
+            self._take(Told(**{**raw, "policy": Policy.from_dict(raw["policy"])}))
+        self.living = [_batch(*raw) for raw in state["living"]]
+
+
+def alike(sensitivity: Mapping[str, Mapping[Any, Sequence[float]]]) -> dict[str, Any]:
+    """Return a table in which all layers are as sensitive as the average one."""
+    kinds = {kind for row in sensitivity.values() for kind in row}
+    mean = {
+        kind: tuple(np.mean([row[kind] for row in sensitivity.values() if kind in row], axis=0))
+        for kind in kinds
+    }
+    return dict.fromkeys(sensitivity, mean)
+
+
+def _batch(widths: list[list[int]], forms: list[list[int]]) -> Batch:
+    return Batch(np.asarray(widths, dtype=np.int64).reshape(len(forms), -1), np.asarray(forms))
+
+
+def _forecast(accuracy: float, ms: float) -> Evaluation:
+    return Evaluation(accuracy, 0, "validation", 0, 0, 0, Figure(ms, "predicted"))
