@@ -32,6 +32,7 @@ from host.search.episode import Episode
 from host.search.loop import Evaluate, Memory, search
 from host.search.reward import REWARDS
 from host.search.strategy import Problem, Sparing, Strategy, make_strategy
+from host.sensitivity.residual import Residuals, residuals
 from host.types import Evaluation
 
 TARGET = "cortex-a72"
@@ -103,6 +104,16 @@ class Contest:
         return profile_layers(self.bench.space, lambda policy: self.meter.profile(network, policy))
 
     @cached_property
+    def residuals(self) -> Residuals:
+        """Errors that solving leaves, layer by layer; kept beside the trials."""
+        run, name = self.bench.run, "residuals.json"
+        if not run.path(name).is_file():
+            subject = self.bench.subject
+            known = subject.teacher
+            run.write(name, residuals(subject.network, subject.plan, known) if known else {})
+        return run.read(name)
+
+    @cached_property
     def kernel_times(self) -> KernelTimes:
         """Predictions from the kernels of a program, from the same profiles."""
         subject, builder = self.bench.subject, self.meter.builder
@@ -136,6 +147,7 @@ class Contest:
             seed=trial.seed,
             sensitivity=self.bench.sensitivity.all_features(),
             layer_ms=self.layer_times if trial.method.predicts else None,
+            residuals=self.residuals,
             program_ms=self.kernel_times if trial.method.predicts else None,
             targets_ms=tuple(t * self.reference_ms for t in SHARES),
             settings=trial.method.settings,

@@ -8,6 +8,7 @@ by those after it (optimal brain quantization; Frantar et al. 2022). Nothing is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -59,11 +60,11 @@ def teacher(module: nn.Module, layers: Sequence[str], images: Tensor) -> Teacher
     outputs: dict[str, Tensor] = {}
 
     def remember(layer: str, at: nn.Module, _inputs: Any, out: Tensor) -> None:
-        flat = _flat(out)
+        answers = flat(out)
         weight: Tensor = at.weight  # type: ignore[assignment]
         count = max(SAMPLES_PER_UNKNOWN * weight[0].numel(), LEAST_SAMPLES)
-        rows[layer] = torch.randperm(len(flat), generator=generator)[:count]
-        outputs[layer] = flat[rows[layer]].clone()
+        rows[layer] = torch.randperm(len(answers), generator=generator)[:count]
+        outputs[layer] = answers[rows[layer]].clone()
 
     with ExitStack() as hooks, torch.inference_mode():
         for layer in layers:
@@ -109,35 +110,97 @@ def solving(
         yield
 
 
+@dataclass(frozen=True, eq=False)
+class System:
+    """The least-squares problem of one layer's weights, per group of its channels.
+
+    `gram` [groups, unknowns, unknowns] and `right` [groups, unknowns, outputs] are means over
+    samples, without the means `mean_x`, `mean_y` where a layer has a bias; `energy` and `variance`
+    are the mean square and the variance of the wanted outputs, summed over them; `taps` are the
+    unknowns of one input channel.
+    """
+
+    gram: Tensor
+    right: Tensor
+    energy: float
+    variance: float
+    taps: int
+    mean_x: Tensor | None
+    mean_y: Tensor | None
+
+    @classmethod
+    def of(cls, module: nn.Module, x: Tensor, wanted: Tensor, rows: Tensor) -> System:
+        """Return the problem of a layer that reads x and is to answer `wanted` at `rows`."""
+        inputs = _inputs(module, x, rows)
+        target = wanted.reshape(len(wanted), inputs.shape[0], -1).transpose(0, 1)
+        mean_x = mean_y = None
+        if module.bias is not None:
+            mean_x, mean_y = inputs.mean(1, keepdim=True), target.mean(1, keepdim=True)
+            inputs, target = inputs - mean_x, target - mean_y
+        gram = inputs.mT @ inputs / len(rows)
+        energy = float(target.square().mean(1).sum())
+        variance = float(target.var(1, correction=0).sum())
+        taps = math.prod(getattr(module, "kernel_size", (1,)))
+        right = inputs.mT @ target / len(rows)
+        return cls(gram, right, energy, variance, taps, mean_x, mean_y)
+
+    @property
+    def damping(self) -> Tensor:
+        """What is added to the diagonal: [groups, 1, 1]."""
+        mean = self.gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-8)
+        return DAMPING * mean[:, None, None]
+
+    def solve(self, module: nn.Module) -> None:
+        """Set a layer's weights, and its bias, to the solution nearest to what they were."""
+        weight: Tensor = module.weight  # type: ignore[assignment]
+        old = self._matrix(weight)
+        damped = self.gram + self.damping * torch.eye(self.gram.shape[1])
+        solved = torch.linalg.solve(damped, self.right + self.damping * old.mT).mT
+        weight.data.copy_(solved.reshape(weight.shape))
+        if isinstance(module, QuantLayer) and module.weight_bits < INT8_BITS:
+            _round(module, damped)
+        if self.mean_x is not None and self.mean_y is not None:
+            offset = self.mean_y - self.mean_x @ self._matrix(weight).mT
+            bias: Tensor = module.bias  # type: ignore[assignment]
+            bias.data.copy_(offset.transpose(0, 1).reshape(-1))
+
+    def loss(self, weight: Tensor) -> float:
+        """Return the squared error of these weights over the variance of what is wanted."""
+        matrix = self._matrix(weight)
+        missed = ((matrix @ self.gram) * matrix).sum() - 2 * (matrix * self.right.mT).sum()
+        return self._share(missed)
+
+    def loss_without(self, channels: Any) -> float:
+        """Return the loss of the best weights that do not read some input channels."""
+        groups, unknowns = self.gram.shape[:2]
+        if groups > 1:
+            return 0.0  # depthwise: whoever reads what it writes counts
+        taps = self.taps
+        gone = (torch.as_tensor(channels)[:, None] * taps + torch.arange(taps)).flatten()
+        stays = torch.ones(unknowns, dtype=torch.bool)
+        stays[gone] = False
+        gram, right = self.gram[0][stays][:, stays], self.right[0][stays]
+        damped = gram + self.damping[0] * torch.eye(len(gram))
+        solved = torch.linalg.solve(damped, right)
+        missed = (solved * (gram @ solved)).sum() - 2 * (solved * right).sum()
+        return self._share(missed)
+
+    def _share(self, missed: Tensor) -> float:
+        error = max(float(missed) + self.energy, 0.0)
+        return error / self.variance if self.variance > 0 else 0.0
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        return weight.detach().reshape(len(self.gram), -1, self.gram.shape[1])
+
+
 def _solve(module: nn.Module, x: Tensor, wanted: Tensor, rows: Tensor) -> None:
     weight: Tensor = module.weight  # type: ignore[assignment]
-    unknowns = weight[0].numel()
     if isinstance(module, QuantLayer):
         module.clip_ratio.copy_(best_clip_ratio(weight, module.weight_bits))
         module.fit_range(thinned(x))
         x = module.quantized_input(x)
-    if unknowns > MOST_UNKNOWNS:
-        return
-    inputs = _inputs(module, x, rows)
-    groups = inputs.shape[0]
-    old = weight.detach().reshape(groups, -1, unknowns)
-    target = wanted.reshape(len(wanted), groups, -1).transpose(0, 1)
-    if module.bias is not None:
-        mean_x, mean_y = inputs.mean(1, keepdim=True), target.mean(1, keepdim=True)
-        inputs, target = inputs - mean_x, target - mean_y
-    gram = inputs.transpose(1, 2) @ inputs / len(rows)
-    damping = DAMPING * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-8)
-    gram = gram + damping[:, None, None] * torch.eye(unknowns)
-    right = inputs.transpose(1, 2) @ target / len(rows) + damping[:, None, None] * old.mT
-    solved = torch.linalg.solve(gram, right).mT
-    weight.data.copy_(solved.reshape(weight.shape))
-    if isinstance(module, QuantLayer) and module.weight_bits < INT8_BITS:
-        _round(module, gram)
-    if module.bias is not None:
-        made = weight.detach().reshape(groups, -1, unknowns)
-        offset = mean_y - mean_x @ made.mT
-        bias: Tensor = module.bias  # type: ignore[assignment]
-        bias.data.copy_(offset.transpose(0, 1).reshape(-1))
+    if weight[0].numel() <= MOST_UNKNOWNS:
+        System.of(module, x, wanted, rows).solve(module)
 
 
 def _round(module: QuantLayer, gram: Tensor) -> None:
@@ -208,7 +271,7 @@ def _padding(module: nn.Conv2d) -> tuple[int, int, int, int]:
     return columns, columns, rows, rows
 
 
-def _flat(out: Tensor) -> Tensor:
+def flat(out: Tensor) -> Tensor:
     """Return an output as [images x positions, channels]."""
     if out.ndim == 4:
         return out.permute(0, 2, 3, 1).flatten(0, 2)

@@ -25,6 +25,16 @@ Sensitivity = Mapping[str, Mapping[Kind, Sequence[float]]]
 LOG_SPAN = 2.5
 
 
+def harms(problem: Problem) -> Sensitivity:
+    """Return what adds up over layers: errors that solving leaves, else divergences in nats."""
+    if problem.residuals:
+        return problem.residuals
+    return {
+        layer: {kind: np.expm1(LOG_SPAN * np.asarray(row)).tolist() for kind, row in rows.items()}
+        for layer, rows in problem.sensitivity.items()
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """A number format of a layer."""
@@ -65,14 +75,14 @@ def join(batches: Iterable[Batch]) -> Batch:
 class Encoding:
     """The codes of one problem's legal policies."""
 
-    def __init__(self, problem: Problem, sensitivity: Sensitivity | None = None) -> None:
+    def __init__(self, problem: Problem, table: Sensitivity | None = None) -> None:
         self.space: Space = problem.space
         self.graph = problem.space.graph
         self.layers: tuple[Layer, ...] = self.graph.layers
         self.drivers = tuple(x for x in self.graph.drivers if self.space.prunable(x))
         self.forms = tuple(_forms(self.space.max_mix_bits))
         self.levels = tuple(np.asarray(self.space.keep_levels(x)) for x in self.drivers)
-        self._sensitivity = problem.sensitivity if sensitivity is None else sensitivity
+        self._harms = harms(problem) if table is None else table
 
     @cached_property
     def legal(self) -> NDArray[np.bool_]:
@@ -146,7 +156,7 @@ class Encoding:
         return np.stack(inside, 1), np.stack(outside, 1)
 
     def harm(self, batch: Batch) -> tuple[Floats, Floats]:
-        """Return divergences that single changes cause, up to a factor.
+        """Return the harm that single changes do, up to a factor.
 
         Of pruning [n, drivers] and of number formats [n, layers]; 0 where a table has no entry.
         """
@@ -160,10 +170,10 @@ class Encoding:
         """Harm of each driver's widths."""
         tables = []
         for layer, levels in zip(self.drivers, self.levels, strict=True):
-            ratios = self._sensitivity.get(layer.name, {}).get("prune", (0.0, 0.0))
+            ratios = self._harms.get(layer.name, {}).get("prune", (0.0, 0.0))
             sparsity = 1 - levels / layer.out_channels
             at = np.interp(sparsity * len(ratios), np.arange(len(ratios)), ratios)
-            tables.append(np.expm1(LOG_SPAN * np.where(sparsity > 0, at, 0.0)))
+            tables.append(np.where(sparsity > 0, at, 0.0))
         return tables
 
     @cached_property
@@ -172,18 +182,14 @@ class Encoding:
         return np.asarray([[self._form_harm(x, f) for f in self.forms] for x in self.layers])
 
     def _form_harm(self, layer: Layer, form: Form) -> float:
-        table = self._sensitivity.get(layer.name, {})
+        table = self._harms.get(layer.name, {})
         if form.mode == "fp32":
             return 0.0
         if form.mode == "int8":
-            return float(np.expm1(LOG_SPAN * sum(table.get("int8", ()))))
+            return float(sum(table.get("int8", ())))
         act, weight = table.get("act", ()), table.get("weight", ())
-        levels = [
-            series[min(bits, len(series)) - 1]
-            for series, bits in ((act, form.act_bits), (weight, form.weight_bits))
-            if series
-        ]
-        return float(sum(np.expm1(LOG_SPAN * level) for level in levels))
+        pairs = ((act, form.act_bits), (weight, form.weight_bits))
+        return float(sum(row[min(bits, len(row)) - 1] for row, bits in pairs if len(row)))
 
 
 def _forms(max_mix_bits: int) -> Iterable[Form]:

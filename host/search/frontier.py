@@ -18,7 +18,7 @@ import numpy as np
 from host.blocks import blocks
 from host.errors import RecipeError
 from host.policy import Policy, uncompressed
-from host.search.encoding import Batch, Encoding, Floats, Ints, join
+from host.search.encoding import Batch, Encoding, Floats, Ints, harms, join
 from host.search.islands import Islands, IslandSettings
 from host.search.settings import settings_from
 from host.search.strategy import SETTINGS, STRATEGIES, Problem, State
@@ -28,6 +28,10 @@ from host.types import Evaluation, Figure
 
 # Of every population, how many seed the next one.
 LIVING = 8
+GOLDEN = 0.618034
+# Beyond this share of a target forecasts are not believed: what they promise costs more than it
+# brings, and this is how much more.
+NEAR, FAR_PENALTY = 0.01, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,8 @@ class FrontierSettings:
     front_every: int = 4
     # Evaluations before the accuracy model is trusted, and how much more a removed channel weighs
     # in them than a lost bit, in turn for each target that was asked for.
-    design: int = 12
-    weights: tuple[float, ...] = (1.0, 0.1, 10.0, 0.3, 3.0)
+    design: int = 8
+    weights: tuple[float, ...] = (1.0, 0.3, 3.0, 0.1)
     # Standard deviations of hope, in turn.
     hope: tuple[float, ...] = (0.0, 0.5, 0.0, 1.0)
     population: int = 24
@@ -104,8 +108,8 @@ class Frontier:
         if problem.layer_ms is None and problem.program_ms is None:
             raise RecipeError("the frontier strategy needs predicted latencies")
         self.problem = problem
-        known = problem.sensitivity
-        self.encoding = Encoding(problem, known if self.settings.sensitivity else alike(known))
+        table = harms(problem)
+        self.encoding = Encoding(problem, table if self.settings.sensitivity else alike(table))
         self.groups = [block.layers for block in blocks(self.encoding.graph)]
         size = (self.settings.population, self.settings.offspring, self.settings.generations)
         self.islands = Islands(self.encoding, self.groups, IslandSettings(*size))
@@ -189,14 +193,17 @@ class Frontier:
             self.model.fit(batch, np.asarray([told.accuracy for told in self.told]))
 
     def _target(self, number: int) -> int:
-        """Return the target of a measurement: the asked ones in turn, now and then another."""
-        every = self.settings.front_every
-        others = [i for i in range(len(self.aim.ms)) if i not in self.aim.asked]
-        if others and every and number % every == every - 1:
+        """Return the target of an evaluation: the asked ones in turn, now and then another."""
+        asked, every = self.aim.asked, self.settings.front_every
+        # The design tries every weight for every target that was asked for.
+        after = number - self.settings.design
+        others = [i for i in range(len(self.aim.ms)) if i not in asked]
+        if after < 0 or not others or not every:
+            return int(asked[number % len(asked)])
+        if after % every == every - 1:
             # Far ones first, then those between them: the golden section spreads any number.
-            return others[int(len(others) * ((number // every + 1) * 0.618034 % 1.0))]
-        turn = number - number // every if every else number
-        return int(self.aim.asked[turn % len(self.aim.asked)])
+            return others[int(len(others) * ((after // every + 1) * GOLDEN % 1.0))]
+        return int(asked[(after - after // every) % len(asked)])
 
     def _start(self, rng: np.random.Generator) -> Batch:
         """Return what all islands begin with: what lived, what was told, and newcomers."""
@@ -222,7 +229,9 @@ class Frontier:
     def _score(self, figures: Floats, target: int) -> Floats:
         """Return the problem's reward of forecasts, for one of the islands' targets."""
         reward, goal = self.problem.reward, float(self.aim.ms[target])
-        return np.asarray([reward(_forecast(a, ms), goal) for a, ms in figures.tolist()])
+        rewards = [reward(_forecast(a, ms), goal) for a, ms in figures.tolist()]
+        far = np.maximum(np.abs(figures[:, 1] / goal - 1) - NEAR, 0.0)
+        return np.asarray(rewards) - FAR_PENALTY * far
 
     def _choose(self, candidates: Batch, target: int, rng: np.random.Generator) -> Policy:
         """Return the best policy that is new, its latency predicted from its program."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,7 +28,8 @@ class Problem:
     artifact of a policy will hold in packed weights, scales and tables, without building it.
     `program_ms(policy)` predicts as `layer_ms` does, from the kernels of the policy's program:
     exact to about a percent, some milliseconds each. `targets_ms` are all targets that a search of
-    a whole front is to serve.
+    a whole front is to serve. `residuals[layer][kind]`, shaped as `sensitivity`, are the squared
+    errors that solving a layer's weights anew cannot make up for, over the variance of its outputs.
     """
 
     space: Space
@@ -41,6 +42,7 @@ class Problem:
     layer_ms: Callable[[Policy], Mapping[str, float]] | None = None
     program_ms: Callable[[Policy], Mapping[str, float]] | None = None
     targets_ms: tuple[float, ...] = ()
+    residuals: Mapping[str, Mapping[Kind, Sequence[float]]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     fisher: Mapping[str, float] = field(default_factory=dict)
     proxy: Callable[[Policy], float] | None = None
