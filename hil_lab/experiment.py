@@ -41,7 +41,9 @@ ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
 REFERENCE, PROFILES = "reference.json", "layer_times.json"
 # Strategies that weigh layers, or aim, by predicted times.
-PREDICTING = ("greedy", "galen-prune", "galen-quantize", "galen-joint")
+PREDICTING = ("greedy", "galen-prune", "galen-quantize", "galen-joint", "hirelc")
+# Strategies that weigh blocks by their Fisher information.
+INFORMED = ("hirelc",)
 LEASE_WAIT_S = 600.0
 # How far below the best reward so far an accuracy is still counted in full: strategies learn there.
 EARLY_STOP_MARGIN = 0.05
@@ -115,6 +117,7 @@ class Search:
             sensitivity=self.bench.sensitivity.all_features(),
             layer_ms=self.layer_times if table.strategy in PREDICTING else None,
             settings=table.agent,
+            fisher=self.bench.fisher if table.strategy in INFORMED else {},
             size_bytes=self.size_bytes,
         )
 

@@ -26,6 +26,7 @@ from host.lower.targets import refusal
 from host.models import load_checkpoint, make_network
 from host.policy import Space
 from host.registry import did_you_mean
+from host.sensitivity.fisher import fisher as measure_fisher
 from host.sensitivity.measure import measure as measure_sensitivity
 from host.sensitivity.table import SensitivityTable
 from host.train import default_training, train
@@ -132,6 +133,13 @@ class Workbench:
             advance(layers, "")
         self.run.write(SENSITIVITY, table.to_dict())
         return table
+
+    @cached_property
+    def fisher(self) -> dict[str, float]:
+        """The Fisher information of every layer, cached between runs by network and data."""
+        subject = self.subject
+        cache = default_cache() / "sensitivity"
+        return measure_fisher(subject.network, subject.graph, subject.data, cache_dir=cache)
 
 
 def save_network(network: nn.Module, path: Path) -> None:

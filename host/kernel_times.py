@@ -8,7 +8,7 @@ regression on products, operations and bytes, fitted to all timed kernels of tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from host.layer_times import uniform_programs
-from host.policy import Policy, Space
+from host.policy import Choice, Policy, Space
 
 # A row of an artifact's kernel table (docs/artifact.md).
 Row = Mapping[str, Any]
@@ -25,6 +25,8 @@ Floats = NDArray[np.float64]
 # So few samples of a kind say nothing about it: all kinds together do.
 LEAST_SAMPLES = 6
 ANY_KIND = ""
+# Sparsities of narrow programs, and the bits of the bit-serial one among them.
+THIN = ((0.5, 2), (0.75, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,31 @@ class KernelTimes:
 def time_kernels(
     space: Space, rows: Rows, profile: Callable[[Policy], Iterable[tuple[str, float]]]
 ) -> KernelTimes:
-    """Profile every uniform program; `profile` yields (layer, milliseconds) per kernel call."""
+    """Profile some programs; `profile` yields (layer, milliseconds) per kernel call."""
     timed = []
-    for policy in uniform_programs(space).values():
+    for policy in timed_programs(space):
         for row, (_, ms) in zip(rows(policy), profile(policy), strict=True):
             timed.append(Timed(row, ms))
     return KernelTimes(rows, timed)
+
+
+def timed_programs(space: Space) -> list[Policy]:
+    """Return the programs to profile: uniform formats, whole and at half and a quarter width.
+
+    Narrow kernels are not whole ones scaled: loops are short, and calls weigh more.
+    """
+    programs = list(uniform_programs(space).values())
+    for sparsity, bits in THIN:
+        for form in (Choice(), Choice(None, "int8", 8, 8), Choice(None, "mix", bits, bits)):
+            programs.append(
+                space.policy(
+                    {
+                        layer.name: replace(form, keep=space.keep_for(layer, sparsity))
+                        for layer in space.graph.layers
+                    }
+                )
+            )
+    return list({policy.digest(): policy for policy in programs}.values())
 
 
 def _fit(samples: Sequence[Timed]) -> Floats:

@@ -23,7 +23,7 @@ from hil_lab.workbench import Workbench, versions
 from host.compress.finetune import Training
 from host.errors import StoreError
 from host.evaluate import Evaluator
-from host.kernel_times import KernelTimes, time_kernels
+from host.kernel_times import KernelTimes, time_kernels, timed_programs
 from host.layer_times import LayerTimes, profile_layers
 from host.lower.build import Builder
 from host.lower.targets import TARGETS
@@ -134,7 +134,7 @@ class Contest:
     @property
     def setup_measurements(self) -> int:
         """Programs that are measured before a search that predicts: fp32 is one of them."""
-        return len(self.layer_times.profiles)
+        return len(timed_programs(self.bench.space))
 
     def problem(self, trial: Trial) -> Problem:
         """Return what the strategy of a trial may know."""

@@ -11,8 +11,8 @@ import numpy as np
 from host.policy import Choice, Policy
 from host.search.actions import ACTIONS, policy_of
 from host.search.goal import Goal
+from host.search.harm import harm
 from host.search.strategy import STRATEGIES, Problem, State
-from host.sensitivity.table import Kind
 from host.types import Evaluation, Layer
 
 GREEDY_JITTER = 0.3
@@ -162,23 +162,7 @@ class Greedy:
         return options
 
     def _harm(self, layer: Layer, wish: Choice) -> float:
-        """Return the summed sensitivities of a wish, read off the table's settings."""
-        table = self.problem.sensitivity.get(layer.name, {})
-        harm = 0.0
-        if wish.keep is not None and (ratios := table.get("prune")):
-            sparsity = 1 - wish.keep / layer.out_channels
-            harm += float(np.interp(sparsity * len(ratios), range(len(ratios)), ratios))
-        if wish.mode == "int8":
-            harm += sum(table.get("int8", ()))
-        if wish.mode == "mix":
-            pairs: tuple[tuple[Kind, int], ...] = (
-                ("act", wish.act_bits),
-                ("weight", wish.weight_bits),
-            )
-            for kind, bits in pairs:
-                if levels := table.get(kind):
-                    harm += levels[min(bits, len(levels)) - 1]
-        return harm
+        return harm(self.problem.sensitivity.get(layer.name, {}), layer, wish)
 
     def state_dict(self) -> State:
         """Return the goal and the generator."""

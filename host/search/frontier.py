@@ -254,7 +254,9 @@ class Frontier:
         figures = self._forecasts(batch) * [1.0, ratio]
         order = np.argsort(-self._score(figures, target), kind="stable")[: self.settings.planned]
         policies = [self.encoding.policy(batch, int(i)) for i in order]
-        exact = np.asarray([self._exact_ms(policy) for policy in policies])
+        rows = [self.program_ms(policy) for policy in policies]
+        self.latency.learn(batch[order], rows)
+        exact = np.asarray([self._corrected(*pair) for pair in zip(policies, rows, strict=True)])
         values = self._score(np.stack([figures[order, 0], exact], 1), target)
         first = int(np.argmax(values))
         code = batch[order[first : first + 1]]
@@ -264,7 +266,10 @@ class Frontier:
         )
 
     def _exact_ms(self, policy: Policy) -> float:
-        ms = self.program_ms(policy)
+        return self._corrected(policy, self.program_ms(policy))
+
+    def _corrected(self, policy: Policy, ms: Mapping[str, float]) -> float:
+        """Return the latency of a policy whose layers are predicted to take `ms`."""
         factor, _ = self.correction(shares(policy, ms))
         return sum(ms.values()) * factor
 
@@ -298,6 +303,7 @@ class Frontier:
         return {
             "told": [{**asdict(told), "policy": told.policy.to_dict()} for told in self.told],
             "living": [[b.widths.tolist(), b.forms.tolist()] for b in self.living],
+            "latency": self.latency.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -306,6 +312,7 @@ class Frontier:
         for raw in state["told"]:
             self._take(Told(**{**raw, "policy": Policy.from_dict(raw["policy"])}))
         self.living = [_batch(*raw) for raw in state["living"]]
+        self.latency.load_state_dict(state["latency"])
 
 
 def alike(sensitivity: Mapping[str, Mapping[Any, Sequence[float]]]) -> dict[str, Any]:

@@ -89,7 +89,8 @@ def strategies() -> Registry[Callable[[Problem], Strategy]]:
     """Return the strategies by name."""
     import host.search.baselines
     import host.search.frontier
-    import host.search.galen  # noqa: F401  fills the registry
+    import host.search.galen
+    import host.search.hirelc  # noqa: F401  fills the registry
 
     return STRATEGIES
 

@@ -26,6 +26,7 @@ from host.compress.quantize import QuantLayer, quantized
 from host.compress.ranges import best_clip_ratio, thinned
 from host.data import Data
 from host.errors import UnsupportedLayer
+from host.identity import network_digest
 from host.policy import INT8_BITS, MAX_MIX_BITS
 from host.sensitivity.replay import Forward, Replay
 from host.sensitivity.table import SENSITIVITY_FORMAT, SETTINGS, Entry, SensitivityTable, Setting
@@ -169,11 +170,7 @@ def _with_fewer_bits(
 
 def _identity(subject: Subject, data: Data) -> str:
     """Return the digest of all that the table depends on."""
-    weights = hashlib.sha256()
-    for name, tensor in subject.module.state_dict().items():
-        weights.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     images = hashlib.sha256(subject.images.numpy().tobytes()).hexdigest()
     settings = [[s.kind, s.value] for s in SETTINGS]
-    parts = [SENSITIVITY_FORMAT, weights.hexdigest(), data.name, images, settings]
+    parts = [SENSITIVITY_FORMAT, network_digest(subject.module), data.name, images, settings]
     return digest(parts)[:32]

@@ -1,31 +1,41 @@
 """Accuracy of encoded policies, with an uncertainty that is checked against what was held out.
 
-Accuracies are stretched (the logit of their share between chance and one), where divergences add
-up nearly linearly. An ensemble of Gaussian processes looks at a policy's divergences in three ways:
-as totals, per block and per layer. Their weights come from how well each predicts every evaluation
-from all others, and so does the factor on the stated deviations, so that intervals cover what they
-say.
+Accuracies are stretched: the logit of their share between chance and one. What solving cannot make
+up for adds up over blocks, each with a weight that is learned and never negative,
+
+    stretched = a - b log(sum of weight x harm + c),
+
+so that no forecast rises with harm: searches find, and exploit, every direction in which a freer
+model is wrong. The ensemble's members are fitted to disturbed values from disturbed priors, which
+spreads them as the posterior is (randomised maximum a posteriori). Cross-validation gives what is
+left over, and a factor on the stated deviations, so that intervals cover what they say.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit, logsumexp
+from scipy.optimize import minimize
+from scipy.special import expit, logit
 from scipy.stats import norm
 
 from host.search.encoding import Batch, Encoding, Floats
 
 # Keeps logits of perfect scores and of chance within reach of the others.
 EDGE = 0.01
-# Divergences below this are all the same.
-FLOOR = 0.02
 COVERED = 0.9
-LEAST_EVALUATIONS = 6
+LEAST_EVALUATIONS = 4
+MEMBERS, FOLDS = 8, 5
+# A handful of evaluations is no reason to believe that everything is known.
+LEAST_FACTOR = 0.85
+# How far the logarithm of a block's weight lies from zero before anything is known.
+SPREAD = 0.6
+# Standard deviation of stretched accuracies about the model before anything is known.
+NOISE = 0.4
+# Before anything is known: a, log b and log c, and how far they may lie from it.
+START, REACH = np.asarray([0.0, np.log(2.0), -3.0]), np.asarray([3.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,137 +67,111 @@ def unstretch(value: Floats, chance: float) -> Floats:
     return np.asarray(chance + (1 - chance) * expit(value), dtype=np.float64)
 
 
-class Views:
-    """A policy's divergences as features: totals, per block, per layer."""
-
-    def __init__(self, encoding: Encoding, groups: Sequence[Sequence[str]]) -> None:
-        self.encoding = encoding
-        self._widths = _sums(groups, [x.name for x in encoding.drivers])
-        self._forms = _sums(groups, [x.name for x in encoding.layers])
-
-    def __call__(self, batch: Batch) -> tuple[Floats, ...]:
-        """Return the three views, [n, features] each; every one begins with the totals."""
-        pruning, formats = self.encoding.harm(batch)
-        removed, coarse = pruning.sum(1), formats.sum(1)
-        totals = _log(np.stack([removed, coarse, removed + coarse], 1))
-        blocks = _log(np.concatenate([pruning @ self._widths, formats @ self._forms], 1))
-        layers = _log(np.concatenate([pruning, formats], 1))
-        return (
-            totals,
-            np.concatenate([totals, blocks], 1),
-            np.concatenate([totals, layers], 1),
-        )
-
-
-class Member:
-    """A Gaussian process over one view: a linear trend and what departs from it smoothly."""
-
-    def __init__(self, features: Floats, values: Floats, seed: int) -> None:
-        self._mean, self._spread = features.mean(0), features.std(0) + 0.1
-        scaled = self._scaled(features)
-        self._process = _process(features.shape[1], seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # bounds of hyper-parameters are met on purpose
-            self._process.fit(scaled, values)
-        # Standard deviation of the values that it was fitted to.
-        self._unit = float(self._process._y_train_std)
-        self._inverse = np.linalg.inv(self._process.L_)
-        self.left_out = self._leave_one_out()
-
-    def __call__(self, features: Floats) -> tuple[Floats, Floats]:
-        """Return means and standard deviations [n]."""
-        process, scaled = self._process, self._scaled(features)
-        cross = process.kernel_(scaled, process.X_train_)
-        mean = cross @ process.alpha_ * self._unit + float(process._y_train_mean)
-        # As the library's predict, without solving the same triangle for every batch.
-        explained = np.square(cross @ self._inverse.T).sum(1)
-        variance = np.maximum(process.kernel_.diag(scaled) - explained, 1e-12)
-        return mean, np.sqrt(variance) * self._unit
-
-    def _scaled(self, features: Floats) -> Floats:
-        return np.asarray((features - self._mean) / self._spread, dtype=np.float64)
-
-    def _leave_one_out(self) -> tuple[Floats, Floats]:
-        """Return the error and the deviation of each value, predicted from all others.
-
-        Rasmussen and Williams 2006, section 5.4.2.
-        """
-        inverse = self._inverse.T @ self._inverse
-        diagonal = inverse.diagonal()
-        errors = (inverse @ self._process.y_train_) / diagonal * self._unit
-        return errors, np.sqrt(1 / diagonal) * self._unit
-
-
 class AccuracyModel:
-    """The ensemble; fitted anew to all evaluations."""
+    """The ensemble; fitted anew to all evaluations, in a tenth of a second."""
 
     def __init__(
         self, encoding: Encoding, groups: Sequence[Sequence[str]], classes: int, seed: int = 0
     ) -> None:
-        self.views = Views(encoding, groups)
+        self.encoding = encoding
         self.chance = 1.0 / classes
+        self._widths = _sums(groups, [x.name for x in encoding.drivers])
+        self._forms = _sums(groups, [x.name for x in encoding.layers])
         self._seed = seed
-        self._members: list[Member] = []
-        self.weights: Floats = np.zeros(0)
-        self.factor = 1.0
+        self._members: Floats = np.zeros((0, 0))
+        self.noise, self.factor = NOISE, 1.0
 
     @property
     def ready(self) -> bool:
         """Whether it was fitted."""
-        return bool(self._members)
+        return len(self._members) > 0
+
+    def harm(self, batch: Batch) -> Floats:
+        """Return the harm of pruning and of formats per block: [n, 2 x blocks]."""
+        pruning, formats = self.encoding.harm(batch)
+        return np.concatenate([pruning @ self._widths, formats @ self._forms], 1)
 
     def fit(self, batch: Batch, accuracy: Floats) -> None:
-        """Learn from evaluations; fewer than six teach nothing."""
+        """Learn from evaluations; fewer than four teach nothing."""
         if len(batch) < LEAST_EVALUATIONS:
             return
-        values = stretch(accuracy, self.chance)
-        self._members = [Member(view, values, self._seed) for view in self.views(batch)]
-        left_out = [member.left_out for member in self._members]
-        fits = np.asarray([norm.logpdf(e, scale=d).sum() for e, d in left_out])
-        # A view that is barely better on few evaluations must not drive out the others.
-        fits = fits / np.sqrt(len(batch))
-        self.weights = np.exp(fits - logsumexp(fits))
-        self.factor = _factor(self._left_out(left_out))
+        rng = np.random.default_rng(self._seed)
+        harm, values = self.harm(batch), stretch(accuracy, self.chance)
+        self.noise, off = self._cross_validated(harm, values, rng)
+        self._members = _ensemble(harm, values, self.noise, rng)
+        reach = float(norm.ppf((1 + COVERED) / 2))
+        self.factor = max(float(np.quantile(off, COVERED)) / reach, LEAST_FACTOR)
 
     def __call__(self, batch: Batch) -> Forecast:
         """Return the forecast of n policies."""
-        parts = [m(view) for m, view in zip(self._members, self.views(batch), strict=True)]
-        mean, deviation = _mixed(parts, self.weights)
+        mean, deviation = self._spread(self._members, self.harm(batch))
         return Forecast(mean, deviation * self.factor, self.chance)
 
-    def _left_out(self, parts: list[tuple[Floats, Floats]]) -> Floats:
-        """Return how many deviations each evaluation lies off, predicted from all others."""
-        error, deviation = _mixed(parts, self.weights)
-        return np.abs(error) / deviation
+    def _cross_validated(
+        self, harm: Floats, values: Floats, rng: np.random.Generator
+    ) -> tuple[float, Floats]:
+        """Return what is left over, and how many deviations each value lies off."""
+        errors, deviations = np.zeros(len(values)), np.zeros(len(values))
+        folds = rng.permutation(len(values)) % min(FOLDS, len(values))
+        for fold in np.unique(folds):
+            rest, held = folds != fold, folds == fold
+            members = _ensemble(harm[rest], values[rest], self.noise, rng)
+            mean, deviations[held] = self._spread(members, harm[held])
+            errors[held] = mean - values[held]
+        # As many evaluations as the prior is worth pull towards it.
+        found = (np.square(errors).sum() + LEAST_EVALUATIONS * NOISE**2) / (
+            len(values) + LEAST_EVALUATIONS
+        )
+        return float(np.sqrt(found)), np.abs(errors) / deviations
+
+    def _spread(self, members: Floats, harm: Floats) -> tuple[Floats, Floats]:
+        values = _values(members, harm)
+        return values.mean(0), np.sqrt(values.var(0) + self.noise**2)
 
 
-def _factor(deviations_off: Floats) -> float:
-    """Return what deviations must be multiplied by to cover their share of left-out values."""
-    reach = float(norm.ppf((1 + COVERED) / 2))
-    found = float(np.quantile(deviations_off, COVERED)) / reach
-    # A handful of evaluations is no reason to believe that everything is known.
-    return max(found, 1.0)
+def _ensemble(harm: Floats, values: Floats, noise: float, rng: np.random.Generator) -> Floats:
+    """Return the parameters of the members: [members, blocks + 3]; the first is undisturbed."""
+    blocks = harm.shape[1]
+    members = []
+    for member in range(MEMBERS):
+        at = 0.0 if member == 0 else 1.0
+        prior = np.concatenate([np.zeros(blocks), START])
+        prior += (
+            at * np.concatenate([SPREAD * np.ones(blocks), REACH]) * rng.normal(size=blocks + 3)
+        )
+        disturbed = values + at * noise * rng.normal(size=len(values))
+        members.append(_fit(harm, disturbed, noise, prior))
+    return np.stack(members)
 
 
-def _mixed(parts: list[tuple[Floats, Floats]], weights: Floats) -> tuple[Floats, Floats]:
-    """Return mean and deviation of a mixture."""
-    means = np.stack([mean for mean, _ in parts])
-    variances = np.stack([deviation**2 for _, deviation in parts])
-    mean = weights @ means
-    variance = weights @ (variances + (means - mean) ** 2)
-    return mean, np.sqrt(variance)
+def _fit(harm: Floats, values: Floats, noise: float, prior: Floats) -> Floats:
+    """Return the likeliest log weights, a, log b and log c."""
+    blocks = harm.shape[1]
+    width = np.concatenate([SPREAD * np.ones(blocks), REACH])
+
+    def loss(x: Floats) -> tuple[float, Floats]:
+        weight, slope, floor = np.exp(x[:blocks]), np.exp(x[-2]), np.exp(x[-1])
+        total = harm @ weight + floor
+        error = (x[-3] - slope * np.log(total) - values) / noise**2
+        away = (x - prior) / width**2
+        by_total = -slope * error / total
+        gradient = np.concatenate(
+            [
+                (harm.T @ by_total) * weight,
+                [error.sum(), -slope * (error * np.log(total)).sum(), by_total.sum() * floor],
+            ]
+        )
+        missed = 0.5 * (error**2).sum() * noise**2 + 0.5 * (away * (x - prior)).sum()
+        return float(missed), gradient + away
+
+    found: Floats = minimize(loss, prior, jac=True, method="L-BFGS-B").x
+    return found
 
 
-def _process(width: int, seed: int) -> Any:
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
-
-    # Distances grow with the number of features.
-    size = float(np.sqrt(width))
-    smooth = ConstantKernel(0.5, (1e-2, 1e1)) * RBF(size, (0.5 * size, 10 * size))
-    trend = ConstantKernel(0.5 / width, (1e-4, 1e1)) * DotProduct(1.0, (1e-2, 1e2))
-    noise = WhiteKernel(0.05, (1e-3, 1.0))
-    return GaussianProcessRegressor(smooth + trend + noise, normalize_y=True, random_state=seed)
+def _values(members: Floats, harm: Floats) -> Floats:
+    """Return every member's stretched accuracies: [members, n]."""
+    total = np.exp(members[:, :-3]) @ harm.T + np.exp(members[:, -1:])
+    return np.asarray(members[:, -3:-2] - np.exp(members[:, -2:-1]) * np.log(total))
 
 
 def _sums(groups: Sequence[Sequence[str]], names: Sequence[str]) -> Floats:
@@ -195,7 +179,3 @@ def _sums(groups: Sequence[Sequence[str]], names: Sequence[str]) -> Floats:
     return np.asarray([[float(name in group) for group in groups] for name in names]).reshape(
         len(names), len(groups)
     )
-
-
-def _log(harm: Floats) -> Floats:
-    return np.asarray(np.log(FLOOR + harm), dtype=np.float64)

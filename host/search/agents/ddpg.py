@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from host.search.agents.moments import load_moments, moments
 from host.search.agents.replay import Replay
 
 
@@ -189,7 +190,7 @@ class DDPG:
         """Return networks, optimizers, transitions and the generator."""
         return {
             "networks": {name: net.state_dict() for name, net in self._networks().items()},
-            "optimizers": {name: _optimizer_state(opt) for name, opt in self._optimizers().items()},
+            "optimizers": {name: moments(opt) for name, opt in self._optimizers().items()},
             "replay": self.replay.state_dict(),
             "rng": self.rng.bit_generator.state,
             "episode": self.episode,
@@ -202,7 +203,7 @@ class DDPG:
         for name, net in self._networks().items():
             net.load_state_dict(state["networks"][name])
         for name, optimizer in self._optimizers().items():
-            _load_optimizer(optimizer, state["optimizers"][name])
+            load_moments(optimizer, state["optimizers"][name])
         self.replay.load_state_dict(state["replay"])
         self.rng.bit_generator.state = state["rng"]
         self.episode, self.baseline = int(state["episode"]), state["baseline"]
@@ -218,20 +219,6 @@ class DDPG:
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"actor": self.actor_optimizer, "critic": self.critic_optimizer}
-
-
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return Adam's moments by parameter number."""
-    moments: dict[str, Any] = {
-        str(key): dict(value) for key, value in optimizer.state_dict()["state"].items()
-    }
-    return moments
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, moments: dict[str, Any]) -> None:
-    groups = optimizer.state_dict()["param_groups"]
-    state = {int(key): value for key, value in moments.items()}
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def truncated_normal(mean: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:

@@ -21,10 +21,30 @@ from tests.host.search.toy import SPACE, evaluate, problem
 from tests.host.test_policy import policies
 
 QUICK = {"hidden": (64, 48), "warmup_episodes": 4, "batch": 32, "actor_lr": 1e-3}
-NAMES = ("galen-prune", "galen-quantize", "galen-joint", "uniform", "random", "greedy", "tpe")
+QUICK_CYCLE = {
+    "warmup": 4,
+    "low_steps": 32,
+    "low_ppo_steps": 16,
+    "low_a2c_steps": 8,
+    "high_first_steps": 16,
+    "high_steps": 16,
+    "high_ppo_steps": 16,
+}
+NAMES = (
+    "galen-prune",
+    "galen-quantize",
+    "galen-joint",
+    "hirelc",
+    "uniform",
+    "random",
+    "greedy",
+    "tpe",
+)
 
 
 def settings(name: str) -> dict[str, object]:
+    if name == "hirelc":
+        return QUICK_CYCLE
     return QUICK if name.startswith("galen") else {}
 
 
