@@ -16,7 +16,8 @@ GALEN_EPISODES = 410
 class Method:
     """One entrant: `front` methods search once for all targets, the others once for each.
 
-    `predicts` says whether it is given per-layer predictions, whose profiles count as measurements.
+    `predicts` says whether it is given per-layer predictions, and `kernels` whether also those of
+    kernels: the profiles behind them count as measurements.
     """
 
     name: str
@@ -25,12 +26,14 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     front: bool = False
     predicts: bool = True
+    kernels: bool = False
 
 
 METHODS: Registry[Method] = Registry("search method")
 for _method in (
-    Method("ours", "frontier", 136, front=True),
+    Method("ours", "frontier", 136, front=True, kernels=True),
     Method("hirelc", "hirelc", 100),
+    Method("hirelc-on-target", "hirelc", 100, {"meet_target": True}),
     Method("galen-joint", "galen-joint", GALEN_EPISODES),
     Method(
         "galen-published",

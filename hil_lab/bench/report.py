@@ -21,6 +21,11 @@ class Options:
     target: str = "cortex-a72"
     threads: tuple[int, ...] = ()
     rounds: int = 0
+    # Of searches: which methods and seeds, where trials are kept, and recipe keys.
+    methods: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    folder: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

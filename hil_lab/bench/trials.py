@@ -24,7 +24,7 @@ from host.compress.finetune import Training
 from host.errors import StoreError
 from host.evaluate import Evaluator
 from host.kernel_times import KernelTimes, time_kernels, timed_programs
-from host.layer_times import LayerTimes, profile_layers
+from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS
 from host.policy import Policy, uncompressed
@@ -131,10 +131,12 @@ class Contest:
         training = Training(steps=0)
         return Evaluator(self.bench.subject, self.meter, training, VALIDATION_IMAGES, 0, self.known)
 
-    @property
-    def setup_measurements(self) -> int:
-        """Programs that are measured before a search that predicts: fp32 is one of them."""
-        return len(timed_programs(self.bench.space))
+    def setup_measurements(self, method: Method) -> int:
+        """Programs that are measured before a search: fp32, and those that predictions need."""
+        if not method.predicts:
+            return 1
+        programs = timed_programs if method.kernels else uniform_programs
+        return len(programs(self.bench.space))
 
     def problem(self, trial: Trial) -> Problem:
         """Return what the strategy of a trial may know."""
@@ -148,7 +150,7 @@ class Contest:
             sensitivity=self.bench.sensitivity.all_features(),
             layer_ms=self.layer_times if trial.method.predicts else None,
             residuals=self.residuals,
-            program_ms=self.kernel_times if trial.method.predicts else None,
+            program_ms=self.kernel_times if trial.method.kernels else None,
             targets_ms=tuple(t * self.reference_ms for t in SHARES),
             settings=trial.method.settings,
         )

@@ -99,11 +99,20 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("kernels", "models", "layers", "compile", "profile"))
+    parser.add_argument(
+        "what", choices=("kernels", "models", "layers", "compile", "profile", "search")
+    )
     parser.add_argument("--network", action="append", default=[], help="only this one; repeatable")
     parser.add_argument("--threads", default="", help="threads of every runtime, such as 1,2")
     parser.add_argument("--rounds", type=int, default=0, help="repeats of every timing")
     parser.add_argument("--target", default="cortex-a72", help="what to build for")
+    searches = parser.add_argument_group("search")
+    searches.add_argument("--method", action="append", default=[], help="only this; repeatable")
+    searches.add_argument("--seed", action="append", type=int, default=[], help="repeatable")
+    searches.add_argument("--out", default="", help="the folder of kept trials")
+    searches.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a recipe key"
+    )
     _json(parser)
 
 
@@ -132,7 +141,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("accuracy of the compiled program", _evaluate, f"{_HERE}.evaluate"),
     "boards": Command("boards: list, show, measure, profile", _boards, f"{_HERE}.boards"),
     "bench": Command(
-        "benchmarks: kernels, models, layers, compile, profile", _bench, f"{_HERE}.bench"
+        "benchmarks: kernels, models, layers, compile, profile, search", _bench, f"{_HERE}.bench"
     ),
     "agent": Command("run the daemon of a board", _agent, f"{_HERE}.agent", raw=True),
 }

@@ -7,6 +7,7 @@ import importlib
 
 from hil_lab.bench.machine import describe
 from hil_lab.bench.report import Options, Report
+from hil_lab.commands.search import overrides_of
 from hil_lab.console import RichReporter, Silent, print_json, print_table, print_text
 from host.errors import CallerError
 
@@ -17,6 +18,7 @@ MODULES = {
     "compile": "builds",
     "profile": "profiles",
     "layers": "layers",
+    "search": "search",
 }
 
 
@@ -39,6 +41,10 @@ def _options(arguments: argparse.Namespace) -> Options:
         arguments.target,
         _threads(arguments.threads),
         arguments.rounds,
+        arguments.method,
+        arguments.seed,
+        arguments.out,
+        overrides_of(arguments.set),
     )
 
 

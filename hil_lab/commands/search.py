@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -41,12 +42,7 @@ def resume(arguments: argparse.Namespace) -> int:
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
     """Return the recipe that the arguments name, with their overrides."""
-    overrides: dict[str, Any] = {}
-    for item in arguments.set:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {item}: write KEY=VALUE")
-        overrides[key] = _value(value)
+    overrides = overrides_of(arguments.set)
     if arguments.board:
         overrides["board"] = arguments.board
     if arguments.target:
@@ -54,6 +50,17 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     if arguments.seed is not None:
         overrides["search.seed"] = arguments.seed
     return read_recipe(recipe_path(arguments.recipe), overrides)
+
+
+def overrides_of(items: Sequence[str]) -> dict[str, Any]:
+    """Return recipe keys and values from `--set KEY=VALUE`."""
+    overrides: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {item}: write KEY=VALUE")
+        overrides[key] = _value(value)
+    return overrides
 
 
 def recipe_path(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The baselines that the papers lack: uniform, random, greedy by sensitivity, and TPE."""
+"""The baselines that the papers lack: uniform, random, greedy by sensitivity, TPE and NSGA-II."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from host.search.strategy import STRATEGIES, Problem, State
 from host.types import Evaluation, Layer
 
 GREEDY_JITTER = 0.3
+# Optuna's 50 would be two generations of a hundred evaluations.
+POPULATION = 20
 UNIFORM_SPARSITIES = (0.0, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
@@ -178,25 +180,33 @@ class Greedy:
         self.rng.bit_generator.state = state["rng"]
 
 
-@STRATEGIES.register("tpe")
-class TPE:
-    """Optuna's tree-structured Parzen estimator over the joint agent's actions."""
+class Study:
+    """An Optuna study over the joint agent's actions; subclasses say how it samples and scores."""
+
+    directions: tuple[str, ...] = ("maximize",)
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.history: list[float] = []
         self._start()
+
+    def sampler(self) -> Any:
+        """Return Optuna's sampler."""
+        raise NotImplementedError
+
+    def values(self, evaluation: Evaluation) -> list[float]:
+        """Return what the study is told of an evaluation, one value per direction."""
+        return [self.problem.score(evaluation)]
 
     def _start(self) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=self.problem.seed)
-        self.study = optuna.create_study(direction="maximize", sampler=sampler)
+        self.history: list[list[float]] = []
+        self.study = optuna.create_study(directions=self.directions, sampler=self.sampler())
         self.trial: Any = None
 
     def ask(self) -> Policy:
-        """Let the estimator choose three actions per layer."""
+        """Let the sampler choose three actions per layer."""
         space = self.problem.space
         self.trial = self.study.ask()
         draw = self.trial.suggest_float
@@ -207,21 +217,50 @@ class TPE:
         return policy_of("joint", space.graph.layers, np.asarray(actions), space)
 
     def tell(self, policy: Policy, evaluation: Evaluation) -> None:
-        """Report the reward."""
-        self._report(self.problem.score(evaluation))
+        """Report the values."""
+        self._report(self.values(evaluation))
 
-    def _report(self, reward: float) -> None:
-        self.study.tell(self.trial, reward)
-        self.history.append(reward)
+    def _report(self, values: list[float]) -> None:
+        self.study.tell(self.trial, values)
+        self.history.append(values)
 
     def state_dict(self) -> State:
-        """Return the rewards so far: the study is their deterministic consequence."""
-        return {"history": list(self.history)}
+        """Return the values so far: the study is their deterministic consequence."""
+        return {"history": [list(values) for values in self.history]}
 
     def load_state_dict(self, state: State) -> None:
-        """Replay the rewards on a fresh study."""
-        self.history = []
+        """Replay the values on a fresh study."""
         self._start()
-        for reward in state["history"]:
+        for values in state["history"]:
             self.ask()
-            self._report(float(reward))
+            self._report([float(value) for value in values])
+
+
+@STRATEGIES.register("tpe")
+class TPE(Study):
+    """Tree-structured Parzen estimator on the reward."""
+
+    def sampler(self) -> Any:
+        """Return Optuna's sampler."""
+        import optuna
+
+        return optuna.samplers.TPESampler(seed=self.problem.seed)
+
+
+@STRATEGIES.register("nsga2")
+class NSGA2(Study):
+    """NSGA-II on accuracy and latency: one search for a whole front, whatever the target."""
+
+    directions = ("maximize", "minimize")
+
+    def sampler(self) -> Any:
+        """Return Optuna's sampler."""
+        import optuna
+
+        return optuna.samplers.NSGAIISampler(seed=self.problem.seed, population_size=POPULATION)
+
+    def values(self, evaluation: Evaluation) -> list[float]:
+        """Return accuracy and latency."""
+        if evaluation.latency_ms is None:
+            raise ValueError("the evaluation holds no latency")
+        return [evaluation.accuracy, evaluation.latency_ms.value]

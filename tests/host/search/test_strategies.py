@@ -34,17 +34,24 @@ NAMES = (
     "galen-prune",
     "galen-quantize",
     "galen-joint",
+    "frontier",
     "hirelc",
     "uniform",
     "random",
     "greedy",
     "tpe",
+    "nsga2",
 )
+
+
+QUICK_ISLANDS = {"generations": 6, "population": 8, "offspring": 8, "design": 5}
 
 
 def settings(name: str) -> dict[str, object]:
     if name == "hirelc":
         return QUICK_CYCLE
+    if name == "frontier":
+        return QUICK_ISLANDS
     return QUICK if name.startswith("galen") else {}
 
 

@@ -1,0 +1,117 @@
+"""Surrogates on policies that no search told them of: ranks, errors, and what intervals cover."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hil_lab.bench.methods import METHODS
+from hil_lab.bench.report import Show
+from hil_lab.bench.trials import Contest, Trial
+from host.blocks import blocks
+from host.policy import Policy, uncompressed
+from host.search.encoding import Encoding, Floats, join
+from host.search.episode import Episode
+from host.search.islands import Islands
+from host.surrogate.accuracy import AccuracyModel
+from host.surrogate.latency import LayerLatency, spearman
+
+POLICIES, PER_ROUND = 100, 4
+TOLD = 60
+TARGETS = (0.25, 1.1, 12)
+JITTER = 0.7
+FILE = "held-out.json"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Figures of both surrogates over held-out policies, and the truth that they were told of."""
+
+    policies: int
+    told: int
+    accuracy_spearman: float
+    accuracy_error: float
+    covered: float
+    latency_error: float
+    latency_spearman: float
+
+    def shows(self, network: str) -> Iterator[Show]:
+        """Yield the figures with their bars."""
+        where = f"{network}: {self.policies} held-out policies"
+        yield Show(f"{where}: rank correlation of accuracy", self.accuracy_spearman, "", 0.9)
+        yield Show(f"{where}: mean error of accuracy", self.accuracy_error, "")
+        yield Show(f"{where}: share within 90 % intervals", self.covered, "", 0.85)
+        yield Show(f"{where}: share within 90 % intervals", self.covered, "", 0.95, "at most")
+        yield Show(f"{where}: median error of latency", self.latency_error, "", 0.03, "at most")
+        yield Show(f"{where}: rank correlation of latency", self.latency_spearman, "", 0.99)
+
+
+def held_out(contest: Contest, episodes: Sequence[Episode]) -> HeldOut:
+    """Fit to the first evaluations of a search and forecast policies that are drawn apart."""
+    trial = Trial(contest.network, METHODS["ours"], 0.5, 0)
+    encoding = Encoding(contest.problem(trial))
+    groups = [block.layers for block in blocks(encoding.graph)]
+    policies = _policies(contest, encoding, groups)
+    truth = [contest.evaluator(policy) for policy in policies]
+    told = episodes[:TOLD]
+    model = AccuracyModel(encoding, groups, encoding.graph.classes)
+    model.fit(
+        encoding.batch([e.policy for e in told]),
+        np.asarray([e.evaluation.accuracy for e in told]),
+    )
+    forecast = model(encoding.batch(policies))
+    accuracy = np.asarray([e.accuracy for e in truth])
+    low, high = forecast.interval()
+    ms = np.asarray([e.latency_ms.value for e in truth if e.latency_ms])
+    predicted = np.asarray([sum(contest.kernel_times(policy).values()) for policy in policies])
+    return HeldOut(
+        policies=len(policies),
+        told=len(told),
+        accuracy_spearman=spearman(forecast.accuracy(), accuracy),
+        accuracy_error=float(np.abs(forecast.accuracy() - accuracy).mean()),
+        covered=float(((accuracy >= low) & (accuracy <= high)).mean()),
+        latency_error=float(np.median(np.abs(predicted / ms - 1))),
+        latency_spearman=spearman(predicted, ms),
+    )
+
+
+def _policies(
+    contest: Contest, encoding: Encoding, groups: Sequence[Sequence[str]]
+) -> list[Policy]:
+    """Return policies that are sensible and unlike: evolved for jittered harms, for any target."""
+    path = contest.folder / contest.network / FILE
+    if path.is_file():
+        return [Policy.from_dict(raw) for raw in json.loads(path.read_text())]
+    rng = np.random.default_rng(0)
+    latency = LayerLatency(encoding, contest.kernel_times, rng)
+    low, high, count = TARGETS
+    targets = np.geomspace(low, high, count) * contest.reference_ms
+    start = join([encoding.random(64, rng), encoding.batch([uncompressed(encoding.graph)])])
+    found: dict[str, Policy] = {}
+    while len(found) < POLICIES:
+        islands, weight = Islands(encoding, groups), np.exp(rng.normal())
+        by_driver, by_layer = (
+            np.exp(JITTER * rng.normal(size=n))
+            for n in (len(encoding.drivers), len(encoding.layers))
+        )
+
+        def forecasts(batch: object, w: float = weight) -> Floats:
+            pruning, formats = encoding.harm(batch)  # type: ignore[arg-type]
+            harm = w * (pruning @ by_driver) + formats @ by_layer  # noqa: B023
+            return np.stack([-np.log(0.02 + harm), latency(batch)], 1)  # type: ignore[arg-type]
+
+        def score(figures: Floats, target: int) -> Floats:
+            missed = np.abs(figures[:, 1] / targets[target] - 1)
+            return np.asarray(figures[:, 0] - 30 * missed)
+
+        populations = islands.evolve(start, count, forecasts, score, rng)
+        for at in rng.choice(count, PER_ROUND, replace=False):
+            batch = populations[int(at)].batch
+            policy = encoding.policy(batch, int(rng.integers(min(8, len(batch)))))
+            found.setdefault(policy.digest(), policy)
+    policies = list(found.values())[:POLICIES]
+    path.write_text(json.dumps([policy.to_dict() for policy in policies]))
+    return policies

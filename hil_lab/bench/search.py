@@ -1,0 +1,139 @@
+"""Searches against each other: what each finds with how many measurements of the board.
+
+Every trial is kept in a folder and read from there when it is complete, so that the comparison can
+be made over many sittings, or only printed: `hil-lab bench search --out FOLDER`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hil_lab.bench.curves import BUDGETS, Curve, lead, mean_at, reached
+from hil_lab.bench.heldout import HeldOut, held_out
+from hil_lab.bench.methods import METHODS, methods
+from hil_lab.bench.report import Options, Report, Show, Table, number
+from hil_lab.bench.trials import SHARES, Contest, Trial, trials
+from host.errors import CallerError
+from host.search.episode import Episode
+
+NETWORKS = ("resnet20", "resnet56", "digits-vit")
+SEEDS = (1, 2, 3)
+OURS, RIVAL = "ours", "galen-joint"
+DEFAULT_FOLDER = "runs/bench-search"
+MEASUREMENTS_BAR, EVALUATIONS_BAR = 0.1, 1 / 3
+
+# network -> method -> target -> seed -> curve
+Curves = dict[str, dict[float, dict[int, Curve]]]
+
+
+def report(options: Options) -> Report:
+    """Run what is missing of the trials, and compare them."""
+    networks = list(options.networks) or list(NETWORKS)
+    for name in networks:
+        if name not in NETWORKS:
+            raise CallerError(f"{name} is not one of {', '.join(NETWORKS)}")
+    folder = Path(options.folder or DEFAULT_FOLDER)
+    parts = [_network(name, folder, options) for name in networks]
+    return Report(
+        samples={"networks": [part.samples["network"] for part in parts]},
+        tables=[table for part in parts for table in part.tables],
+        shows=[show for part in parts for show in part.shows],
+        missing=[sentence for part in parts for sentence in part.missing],
+    )
+
+
+def _network(name: str, folder: Path, options: Options) -> Report:
+    contest = Contest(name, folder, options.overrides, options.reporter)
+    contest.remember()
+    seeds, chosen = options.seeds or SEEDS, methods(options.methods)
+    found: dict[str, dict[Trial, list[Episode]]] = {method.name: {} for method in chosen}
+    for trial in trials([name], chosen, SHARES, seeds):
+        found[trial.method.name][trial] = contest.run(trial)
+    curves = {method: _curves(contest, kept) for method, kept in found.items()}
+    surrogate = None
+    if OURS in found:
+        told = [episodes for episodes in found[OURS].values()]
+        surrogate = held_out(contest, told[0])
+    return Report(
+        samples={"network": _samples(name, contest, curves, surrogate)},
+        tables=[_table(name, target, curves) for target in SHARES],
+        shows=[
+            *(show for target in SHARES for show in _shows(name, target, curves)),
+            *(surrogate.shows(name) if surrogate else ()),
+        ],
+        missing=[] if surrogate else [f"{name}: figures of our search, which was not chosen"],
+    )
+
+
+def _curves(
+    contest: Contest, kept: Mapping[Trial, Sequence[Episode]]
+) -> dict[float, dict[int, Curve]]:
+    """Return the curves of one method, from every target that its trials serve."""
+    curves: dict[float, dict[int, Curve]] = {target: {} for target in SHARES}
+    for trial, episodes in kept.items():
+        reward = contest.problem(trial).reward
+        before = contest.setup_measurements(trial.method)
+        for target in SHARES if trial.method.front else (trial.target,):
+            goal = target * contest.reference_ms
+            curves[target][trial.seed] = Curve.of(episodes, reward, goal, before)
+    return curves
+
+
+def _samples(
+    name: str, contest: Contest, curves: Mapping[str, Any], surrogate: HeldOut | None
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "reference_ms": contest.reference_ms,
+        "curves": [
+            {"method": method, "target": target, "seed": seed, **asdict(curve)}
+            for method, by_target in curves.items()
+            for target, by_seed in by_target.items()
+            for seed, curve in by_seed.items()
+        ],
+        "held_out": asdict(surrogate) if surrogate else None,
+    }
+
+
+def _table(name: str, target: float, curves: Curves | Mapping[str, Any]) -> Table:
+    """Return the mean best reward of every method at some budgets, and at its end."""
+    columns = [f"{name}, target {target:g}", "seeds", *(f"{b}" for b in BUDGETS), "at the end"]
+    rows = []
+    for method, by_target in curves.items():
+        found = list(by_target[target].values())
+        if found:
+            last = max(max(curve.measured) for curve in found)
+            values = [number(mean_at(found, budget), 3) for budget in BUDGETS]
+            end = f"{number(mean_at(found, last), 3)} ({last})"
+            rows.append([method, f"{len(found)}", *values, end])
+    return Table(columns, rows)
+
+
+def _shows(name: str, target: float, curves: Mapping[str, Any]) -> list[Show]:
+    ours = curves.get(OURS, {}).get(target, {})
+    where = f"{name}, target {target:g}"
+    shows = []
+    if ours and (rival := curves.get(RIVAL, {}).get(target, {})):
+        shares = reached(ours, rival)
+        for at, (what, bar) in enumerate(
+            (("measurements", MEASUREMENTS_BAR), ("evaluations", EVALUATIONS_BAR))
+        ):
+            value = statistics.median(share[at] for share in shares)
+            title = f"{where}: share of Galen's {what} until its final reward, median of seeds"
+            shows.append(Show(title, value, "", bar, "at most"))
+    others = {m: c[target] for m, c in curves.items() if m != OURS and c[target]}
+    if ours and others:
+        budgets = [budget for budget in BUDGETS if budget <= METHODS["random"].episodes]
+        behind = [
+            budget
+            for budget in budgets
+            for other in others.values()
+            if lead(list(ours.values()), list(other.values()), budget)[1] < 0
+        ]
+        title = f"{where}: budgets at which another search is better, 95 % interval"
+        shows.append(Show(title, len(set(behind)), f"of {len(budgets)}", 0, "at most"))
+    return shows
