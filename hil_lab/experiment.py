@@ -5,7 +5,7 @@ This is the wiring: here, and nowhere else, search, network, compiler, board and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,13 +18,15 @@ from hil_lab.workbench import Workbench
 from host.boards.client import BoardClient
 from host.boards.protocol import PROTOCOLS
 from host.boards.session import BoardSession
-from host.compress.candidate import compress
+from host.compress.candidate import shaped
 from host.compress.finetune import Training
 from host.errors import CallerError
-from host.evaluate import Evaluator, Meter
+from host.evaluate import Evaluator, recall
+from host.exam import Floor, needed_accuracy
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS, Target
+from host.meter import Meter
 from host.policy import Policy, uncompressed
 from host.registry import did_you_mean
 from host.search import checkpoint
@@ -33,6 +35,7 @@ from host.search.loop import Memory, search
 from host.search.reward import REWARDS
 from host.search.strategy import Problem, State, make_strategy
 from host.store import Store
+from host.types import Evaluation
 
 ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
@@ -42,6 +45,8 @@ PREDICTING = ("greedy", "galen-prune", "galen-quantize", "galen-joint", "hirelc"
 # Strategies that weigh blocks by their Fisher information.
 INFORMED = ("hirelc",)
 LEASE_WAIT_S = 600.0
+# How far below the best reward so far an accuracy is still counted in full: strategies learn there.
+EARLY_STOP_MARGIN = 0.05
 
 
 @dataclass
@@ -97,7 +102,7 @@ class Search:
 
     def _prepared(self, policy: Policy) -> nn.Module:
         subject = self.bench.subject
-        return compress(subject.network, policy, subject.plan, subject.data)
+        return shaped(subject.network, policy, subject.plan)  # times depend on no weight
 
     def problem(self, target: float) -> Problem:
         """Return what a strategy may know."""
@@ -113,6 +118,14 @@ class Search:
             layer_ms=self.layer_times if table.strategy in PREDICTING else None,
             settings=table.agent,
             fisher=self.bench.fisher if table.strategy in INFORMED else {},
+            size_bytes=self.size_bytes,
+        )
+
+    def size_bytes(self, policy: Policy) -> int:
+        """Return the bytes of a policy's artifact, exactly, without building it."""
+        subject = self.bench.subject
+        return self.builder.size_bytes(
+            policy, lambda: shaped(subject.network, policy, subject.plan)
         )
 
     @cached_property
@@ -124,7 +137,15 @@ class Search:
             steps=tuning.search_steps, batch_size=tuning.batch_size, lr=tuning.search_lr
         )
         limit = recipe.validation_images or None
-        return Evaluator(self.bench.subject, self.meter, training, limit, recipe.search.seed)
+        return Evaluator(
+            self.bench.subject,
+            self.meter,
+            training,
+            limit,
+            recipe.search.seed,
+            store=self.store,
+            memory_bytes=recipe.search.activations_mb * 1_000_000,
+        )
 
     def episodes(self, target: float) -> list[Episode]:
         """Run or go on with the search for one target."""
@@ -155,7 +176,9 @@ class Search:
 
             so_far = list(past)
             for episode in past:
-                self.evaluator.known.setdefault(episode.policy.digest(), episode.evaluation)
+                recall(self.evaluator.known, episode.policy, episode.evaluation)
+            if table.early_stop:
+                self.evaluator.floor = floor_of(problem, so_far)
             episodes = search(
                 problem,
                 make_strategy(table.strategy, problem),
@@ -166,6 +189,20 @@ class Search:
             )
             advance(len(episodes), describe(best(episodes), self.reference_ms))
         return episodes
+
+
+def floor_of(problem: Problem, so_far: Sequence[Episode]) -> Floor:
+    """Return the accuracy below which a policy falls short of the best by more than a margin.
+
+    It depends on recorded episodes alone, so that a resumed search stops the same counts.
+    """
+
+    def floor(known: Evaluation) -> float | None:
+        if not so_far:
+            return None
+        return needed_accuracy(problem.score, known, best(so_far).reward - EARLY_STOP_MARGIN)
+
+    return floor
 
 
 def describe(episode: Episode, reference_ms: float) -> str:

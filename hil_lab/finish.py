@@ -24,6 +24,7 @@ from host.evaluate import evaluation, seed_of
 from host.lower.build import Builder
 from host.policy import Policy, uncompressed, uniform_int8
 from host.search.episode import Episode, best
+from host.size import compression
 from host.types import Evaluation
 from host.verify import complaints, summary
 from protos.values import VerifyReport
@@ -74,7 +75,7 @@ def finish(search: Search, searches: dict[float, list[Episode]]) -> dict[str, An
         "strategy": bench.recipe.search.strategy,
         "reference_ms": search.reference_ms,
         "measured_programs": search.meter.measured,
-        "rows": rows,
+        "rows": [row | {"compression": compression(row, rows[0])} for row in rows],
     }
     bench.run.write(RESULT, result)
     bench.run.event("finished")
@@ -188,11 +189,13 @@ def proof(report: VerifyReport) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> list[list[str]]:
-    """Return the final table as text cells: name, accuracy, latency, ratio, size, provenance."""
+    """Return the final table as text cells, a row per finished program."""
     evaluations = [Evaluation.from_dict(row["evaluation"]) for row in result["rows"]]
     figures = [e.latency_ms for e in evaluations if e.latency_ms is not None]
-    rows = []
+    rows: list[list[str]] = []
     for row, e, figure in zip(result["rows"], evaluations, figures, strict=True):
+        sizes = compression(row, result["rows"][0])
+        smaller = f", {sizes['times_smaller']:.2f}x smaller" if rows else ""
         interval = f"[{figure.low:.3f}, {figure.high:.3f}]"
         rows.append(
             [
@@ -200,7 +203,8 @@ def table(result: dict[str, Any]) -> list[list[str]]:
                 f"{e.accuracy:.2%}",
                 f"{figure.value:.3f} ms {interval}",
                 f"{figure.value / figures[0].value:.3f}x",
-                f"{e.size_bytes / 1000:.1f} kB",
+                f"{e.size_bytes / 1000:.1f} kB{smaller}",
+                f"{sizes['papers_ratio']:.2f}x",
                 f"{figure.source}, {e.verdict}",
             ]
         )

@@ -31,6 +31,10 @@ class SearchTable:
     max_mix_bits: int = 6
     # Layers that stay fp32 and whole.
     freeze: tuple[str, ...] = ()
+    # Stop counting the images of a candidate that cannot come near the best one so far.
+    early_stop: bool = False
+    # MB for what layers send that candidates share, where they are not trained; 0: none.
+    activations_mb: int = 1024
     # Hyper-parameters of the strategy's agent, by name.
     agent: Mapping[str, Any] = field(default_factory=dict)
 
@@ -41,6 +45,8 @@ class SearchTable:
             raise RecipeError(f"search.episodes: must be at least 1, got {self.episodes}")
         if self.round_to < 1:
             raise RecipeError(f"search.round_to: must be at least 1, got {self.round_to}")
+        if self.activations_mb < 0:
+            raise RecipeError(f"search.activations_mb: must not be negative: {self.activations_mb}")
 
 
 @dataclass(frozen=True, slots=True)

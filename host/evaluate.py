@@ -1,36 +1,33 @@
-"""Policy to Evaluation: compress, train a little, count, and ask the board or the cache."""
+"""Policy to Evaluation: compress, train a little, count what is right, and ask a meter."""
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from host.artifact import Artifact
-from host.boards.protocol import SEARCH, MeasureProtocol
-from host.boards.session import BoardSession
-from host.boards.types import Measurement
-from host.compress.candidate import CALIBRATION_IMAGES, compress
-from host.compress.finetune import Training, accuracy, finetune, ratio
+from host.canonical import digest
+from host.compress.candidate import CALIBRATION_IMAGES, Settling, settling, shaped
+from host.compress.finetune import Training, finetune, ratio
 from host.compress.plan import PruningPlan
 from host.compress.reconstruct import Teacher, teacher
 from host.data import Data, SplitName
-from host.errors import BoardError
-from host.lower.build import Builder
+from host.exam import BATCH_IMAGES, Exam, Floor, grade, hopeless
+from host.identity import arithmetic, data_digest, network_digest
 from host.policy import Policy, policy_bops, policy_macs
-from host.store import Store
-from host.types import Evaluation, Figure, Graph, Provenance
+from host.prefix.shared import Batch, SharedPrefix
+from host.types import Evaluation, Figure, Graph
 
 SEED_BITS = 63
-# An invalid measurement is kept and repeated, never rewarded.
-ATTEMPTS = 3
+# Bumped when compressing, training or counting changes what a policy scores.
+COUNTS_VERSION = 1
+# Gives the logits of a batch (its name, its images).
+Answers = Callable[[str, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,15 @@ class Subject:
         layers = [layer.name for layer in self.graph.layers]
         return teacher(self.network, layers, self.data.calibration(CALIBRATION_IMAGES))
 
+    def settling(self, policy: Policy) -> Settling:
+        """Return how the shaped network of a policy gets its ranges and weights."""
+        return settling(self.network, policy, self.plan, self.data, known=self.teacher)
+
     def compressed(self, policy: Policy) -> nn.Module:
         """Return the compressed network of a policy, calibrated, not yet trained."""
-        return compress(self.network, policy, self.plan, self.data, known=self.teacher)
+        network = shaped(self.network, policy, self.plan)
+        self.settling(policy).settle(network)
+        return network
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,68 +81,23 @@ class ProgramMeter(Protocol):
         """Build the program for latency alone and return its figures."""
 
 
-@dataclass
-class Meter:
-    """Latency of programs on one leased board, each program measured once per protocol."""
+class CountStore(Protocol):
+    """Remembers correct answers between runs (host.store)."""
 
-    builder: Builder
-    session: BoardSession
-    store: Store
-    protocol: MeasureProtocol = SEARCH
-    measured: int = 0
+    def counts(self, setting: str, policy: str) -> tuple[int, ...]:
+        """Return what is known, batch by batch; nothing for an unknown policy."""
 
-    def artifact(self, network: nn.Module, policy: Policy, folder: Path) -> Artifact:
-        """Build an artifact for latency alone."""
-        return self.builder.build(network, policy, folder)
-
-    def figures(self, network: nn.Module, policy: Policy) -> Figures:
-        """Build the program for latency alone and return its figures."""
-        with tempfile.TemporaryDirectory() as folder:
-            return self.of(self.artifact(network, policy, Path(folder)))
-
-    def of(self, artifact: Artifact) -> Figures:
-        """Return the figures of a built program, from the cache where it was measured before."""
-        name, measurement, cached = self._measurement(artifact)
-        source: Provenance = "cached" if cached else "measured"
-        interval, energy = measurement.latency_ms, measurement.energy_mj
-        return Figures(
-            artifact.digest,
-            artifact.size_bytes,
-            Figure(interval.median, source, interval.low, interval.high),
-            None if energy is None else Figure(energy, source),
-            name,
-            measurement.verdict,
-        )
-
-    def _measurement(self, artifact: Artifact) -> tuple[str, Measurement, bool]:
-        """Return the measurement's name, the measurement, and whether it came from the cache."""
-        structure = artifact.manifest["structure"]
-        fingerprint = self.session.info.fingerprint_digest
-        if found := self.store.cached(structure, fingerprint, asdict(self.protocol)):
-            return *found, True
-        for _ in range(ATTEMPTS):
-            measurement = self.session.measure(artifact, self.protocol, synthetic_weights=True)
-            self.measured += 1
-            name = self.store.add_measurement(measurement)
-            if measurement.verdict != "invalid":
-                return name, measurement, False
-        raise BoardError(
-            f"{self.session.info.name}: {ATTEMPTS} measurements were invalid "
-            f"({'; '.join(measurement.reasons)}); mend the board, then resume the run"
-        )
-
-    def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
-        """Yield (layer, median milliseconds) of every kernel call."""
-        with tempfile.TemporaryDirectory() as folder:
-            artifact = self.artifact(network, policy, Path(folder))
-            profile = self.session.profile(artifact, synthetic_weights=True)
-            for timing in profile.kernels:
-                yield timing.layer, sorted(timing.samples_ns)[len(timing.samples_ns) // 2] / 1e6
+    def keep_counts(self, setting: str, policy: str, counts: Sequence[int]) -> None:
+        """Keep the counts of a policy."""
 
 
 @dataclass
 class Evaluator:
-    """Evaluates policies of one subject; the same policy and seed give the same accuracy."""
+    """Evaluates policies of one subject; the same policy and seed give the same accuracy.
+
+    `floor` stops the count of candidates that do not matter; `store` remembers counts between runs;
+    `memory_bytes` is for what shared layers send, where candidates are not trained (0: none).
+    """
 
     subject: Subject
     meter: ProgramMeter
@@ -147,25 +105,126 @@ class Evaluator:
     validation_images: int | None = None
     seed: int = 0
     known: dict[str, Evaluation] = field(default_factory=dict)
+    floor: Floor | None = None
+    store: CountStore | None = None
+    memory_bytes: int = 0
 
     def __call__(self, policy: Policy) -> Evaluation:
         """Return the evaluation of a policy on validation images; equal policies are not redone."""
         name = policy.digest()
-        if name not in self.known:
+        if name not in self.known or not self._settled(self.known[name]):
             self.known[name] = self._evaluate(policy)
         return self.known[name]
 
+    def _settled(self, known: Evaluation) -> bool:
+        """Whether an evaluation is complete, or as hopeless as it was when its count stopped."""
+        total = len(self._exam.images)
+        if known.samples >= total:
+            return True
+        floor = self.floor(known) if self.floor else None
+        correct, looks = round(known.accuracy * known.samples), len(self._exam.sizes) - 1
+        return floor is not None and hopeless(correct, known.samples, total, floor, looks=looks)
+
     def _evaluate(self, policy: Policy) -> Evaluation:
         start = time.perf_counter()
-        subject = self.subject
-        network = subject.compressed(policy)
+        subject, exam = self.subject, self._exam
+        network = shaped(subject.network, policy, subject.plan)
         figures = self.meter.figures(network, policy)
+        unscored = evaluation(subject.graph, policy, (1, 1), "validation", figures)
+        floor = self.floor(unscored) if self.floor else None
+        past = self.store.counts(self._setting, policy.digest()) if self.store else ()
+        grader = _Grader(lambda: self._answering(network, policy), exam, past)
+        counts = grade(exam.sizes, grader, floor)
+        if self.store and len(counts) > len(past):
+            self.store.keep_counts(self._setting, policy.digest(), counts)
+        samples = sum(exam.sizes[: len(counts)])
+        return replace(
+            unscored,
+            accuracy=ratio((sum(counts), samples)),
+            samples=samples,
+            accuracy_source="cached" if len(counts) <= len(past) else "measured",
+            seconds=time.perf_counter() - start,
+        )
+
+    def _answering(self, network: nn.Module, policy: Policy) -> Answers:
+        """Settle and train a network, and return what answers a batch of the exam with it."""
+        subject, prefix = self.subject, self._prefix
+        way = subject.settling(policy)
+        if prefix:
+            prefix.settle(network, way)
+            prefixes = prefix.prefixes(network)
+            return lambda name, x: prefix.run(network, prefixes, Batch(name, x))
+        way.settle(network)
         if self.training.steps != 0:
             generator = torch.Generator().manual_seed(seed_of(policy, self.seed))
             finetune(network, subject.data, self.training, generator=generator)
-        counts = accuracy(network, "validation", subject.data, limit=self.validation_images)
-        seconds = time.perf_counter() - start
-        return evaluation(subject.graph, policy, counts, "validation", figures, seconds)
+        return lambda _, x: network(x)
+
+    @property
+    def _exam(self) -> Exam:
+        # Only an order that knows nothing of the labels makes the first batches speak for the rest.
+        return self._in_order if self.floor is None else self._shuffled
+
+    @cached_property
+    def _in_order(self) -> Exam:
+        return Exam.of(self.subject.data, self.validation_images)
+
+    @cached_property
+    def _shuffled(self) -> Exam:
+        return Exam.of(self.subject.data, self.validation_images, shuffled=True)
+
+    @cached_property
+    def _prefix(self) -> SharedPrefix | None:
+        """What shared layers send; training changes all weights, so then nothing is shared."""
+        if self.training.steps != 0 or not self.memory_bytes:
+            return None
+        subject = self.subject
+        images = CALIBRATION_IMAGES + len(self._exam.images)
+        example = subject.data.calibration(CALIBRATION_IMAGES)
+        return SharedPrefix(subject.network, subject.graph, example, images, self.memory_bytes)
+
+    @property
+    def _setting(self) -> str:
+        """Digest of all but the policy that the counts depend on."""
+        trained = self.training.steps != 0
+        training = [asdict(self.training), self.seed] if trained else None
+        order = [self.validation_images, BATCH_IMAGES, self.floor is not None]
+        settled = [CALIBRATION_IMAGES, self.subject.reconstruction]
+        return digest([COUNTS_VERSION, *self._origin, settled, training, order])
+
+    @cached_property
+    def _origin(self) -> list[object]:
+        subject = self.subject
+        return [network_digest(subject.network), data_digest(subject.data), arithmetic()]
+
+
+@dataclass
+class _Grader:
+    """Correct answers of a batch by number: known, or of a network that is finished on demand."""
+
+    finish: Callable[[], Answers]
+    exam: Exam
+    past: tuple[int, ...]
+
+    def __call__(self, number: int) -> int:
+        if number < len(self.past):
+            return self.past[number]
+        answers = self._answers
+        x, labels = self.exam.batch(number)
+        with torch.inference_mode():
+            classes = answers(self.exam.name(number), x).argmax(1)
+        return int((classes == torch.from_numpy(labels)).sum())
+
+    @cached_property
+    def _answers(self) -> Answers:
+        return self.finish()
+
+
+def recall(known: dict[str, Evaluation], policy: Policy, past: Evaluation) -> None:
+    """Take over an earlier evaluation, unless one of more images is known already."""
+    name = policy.digest()
+    if name not in known or known[name].samples < past.samples:
+        known[name] = past
 
 
 def evaluation(
@@ -174,7 +233,6 @@ def evaluation(
     counts: tuple[int, int],
     split: SplitName,
     figures: Figures,
-    seconds: float = 0.0,
 ) -> Evaluation:
     """Put together what is known of one policy and its program; `counts` are (correct, all)."""
     return Evaluation(
@@ -189,7 +247,6 @@ def evaluation(
         artifact=figures.artifact,
         measurements=(figures.measurement,),
         verdict=figures.verdict,
-        seconds=seconds,
     )
 
 

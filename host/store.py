@@ -1,4 +1,4 @@
-"""The SQLite store: raw measurements, episodes of searches, boards; statistics are never stored.
+"""The SQLite store: raw measurements, counts, episodes of searches; statistics are never stored.
 
 Several processes may write at once (WAL). Every row is durable when a method returns.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,14 @@ MIGRATIONS = (
     """CREATE TABLE episode (
         run TEXT NOT NULL, number INTEGER NOT NULL, policy TEXT NOT NULL,
         evaluation TEXT NOT NULL, reward REAL NOT NULL, PRIMARY KEY (run, number)) STRICT""",
+    """CREATE TABLE evaluation (
+        setting TEXT NOT NULL, policy TEXT NOT NULL, counts TEXT NOT NULL,
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+        PRIMARY KEY (setting, policy)) STRICT""",
 )
+KEEP_COUNTS = """INSERT INTO evaluation (setting, policy, counts) VALUES (?, ?, ?)
+    ON CONFLICT (setting, policy) DO UPDATE SET counts = excluded.counts
+    WHERE json_array_length(excluded.counts) > json_array_length(counts)"""
 
 
 @contextmanager
@@ -131,6 +138,22 @@ class Store:
             if measurement.verdict != "invalid":
                 return row["id"], measurement
         return None
+
+    def counts(self, setting: str, policy: str) -> tuple[int, ...]:
+        """Return the correct answers of a policy, batch by batch, as far as they were counted.
+
+        `setting` is the digest of all else that they depend on (host.evaluate).
+        """
+        key = [setting, policy]
+        with _mapped(self.path):
+            rows = list(self._db["evaluation"].rows_where("setting = ? AND policy = ?", key))
+        return tuple(json.loads(rows[0]["counts"])) if rows else ()
+
+    def keep_counts(self, setting: str, policy: str, counts: Sequence[int]) -> None:
+        """Keep the correct answers of a policy; fewer batches never replace more."""
+        values = [setting, policy, canonical_json(list(counts))]
+        with _mapped(self.path):
+            self._db.execute(KEEP_COUNTS, values)
 
     def add_episode(self, run: str, episode: Episode) -> None:
         """Keep an episode of a run; the same number twice is an error."""

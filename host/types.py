@@ -152,6 +152,8 @@ class Evaluation:
     `accuracy` is a fraction in [0, 1] over `samples` images of `split`; `latency_ms` is per
     inference of one sample; `size_bytes` counts the packed weights, scales and tables; `bops` is
     MACs x weight bits x activation bits. `measurements` names the raw records behind the figures.
+    Where the count was stopped early, `samples` is what was counted. `accuracy_source` is "cached"
+    where an earlier evaluation of the same policy, network and settings had counted all of it.
     """
 
     accuracy: float
@@ -166,6 +168,7 @@ class Evaluation:
     measurements: tuple[str, ...] = ()
     verdict: str = ""
     seconds: float = 0.0
+    accuracy_source: Provenance = "measured"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""

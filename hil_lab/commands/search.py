@@ -20,7 +20,9 @@ from hil_lab.workbench import Workbench, versions
 from host.errors import RecipeError
 from host.registry import did_you_mean
 
-COLUMNS = ("", "accuracy (test)", "latency [95 % CI]", "of fp32", "size", "from")
+COLUMNS = (
+    "", "accuracy (test)", "latency [95 % CI]", "of fp32", "size", "papers' formula", "from",
+)  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -204,4 +204,7 @@ def _progress(facts: Facts, search: Search) -> str:
     asked, done = facts.recipe.search.episodes, len(search.episodes)
     spent = sum(e.evaluation.seconds for e in search.episodes)
     text = f"{done} of {asked} episodes" if done < asked else plural(done, "episode")
+    samples = [e.evaluation.samples for e in search.episodes]
+    if stopped := sum(count < max(samples) for count in samples):
+        text += f" ({stopped} hopeless, counted in part)"
     return f"{text}, {duration(spent)} of evaluation" if done else text

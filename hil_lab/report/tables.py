@@ -12,6 +12,7 @@ from hil_lab.recipe import Recipe
 from hil_lab.report.charts import LABELS
 from hil_lab.report.facts import FP32, Facts, Program
 from hil_lab.report.numbers import amount, kilobytes, ms, percent, times, wilson
+from host.size import papers_ratio, times_smaller
 from host.types import Evaluation, Figure
 from host.verify import exact, summary
 from protos.values import LayerCheck, VerifyReport
@@ -29,6 +30,7 @@ class ProgramRow:
     latency_range: str
     ratio: str
     size: str
+    smaller: str
     macs: str
     bops: str
     energy: str
@@ -55,11 +57,19 @@ def _program_row(program: Program, whole: Program | None) -> ProgramRow:
         latency_range=interval(e.latency_ms),
         ratio=times(program.latency_ms / whole.latency_ms, 3) if whole else "",
         size=kilobytes(e.size_bytes),
+        smaller=smaller(program, whole) if whole not in (None, program) else "",
         macs=amount(e.macs),
         bops=amount(e.bops),
         energy=energy(e),
         verdict=", ".join(part for part in (e.verdict, source) if part),
     )
+
+
+def smaller(program: Program, whole: Program) -> str:
+    """Write how many times smaller a program is, in bytes and by the papers' formula."""
+    real = times_smaller(program.evaluation.size_bytes, whole.evaluation.size_bytes)
+    papers = papers_ratio(program.policy, whole.policy)
+    return f"{times(real)} smaller; papers' formula {times(papers)}"
 
 
 def interval(figure: Figure | None) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ __all__ = [
     "QuantLayer",
     "QuantLinear",
     "calibrate",
+    "observing",
     "quant_layers",
     "quantize",
     "quantized",
@@ -47,16 +49,23 @@ def quant_layers(module: nn.Module) -> dict[str, QuantLayer]:
     return {name: m for name, m in module.named_modules() if isinstance(m, QuantLayer)}
 
 
-def calibrate(module: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set all clipping ratios and activation ranges; a layer sees what the ones before it send."""
+@contextmanager
+def observing(module: nn.Module) -> Iterator[None]:
+    """Set all clipping ratios, and let quantized layers fit their ranges to what runs through."""
     layers = quant_layers(module).values()
     for layer in layers:
         layer.clip_ratio.copy_(best_clip_ratio(layer.weight, layer.weight_bits))
         layer._seen = []
     try:
         with torch.no_grad():
-            for batch in batches:
-                module(batch)
+            yield
     finally:
         for layer in layers:
             layer._seen = None
+
+
+def calibrate(module: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set all clipping ratios and activation ranges; a layer sees what the ones before it send."""
+    with observing(module):
+        for batch in batches:
+            module(batch)

@@ -9,8 +9,8 @@ by those after it (optimal brain quantization; Frantar et al. 2022). Nothing is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -78,24 +78,36 @@ def reconstruct(
     compressed: nn.Module, original: nn.Module, policy: Policy, plan: PruningPlan, known: Teacher
 ) -> None:
     """Solve and calibrate every layer of a compressed network in place, in order of execution."""
+    with solving(compressed, original, policy, plan, known):
+        compressed(known.images)
+
+
+@contextmanager
+def solving(
+    compressed: nn.Module,
+    original: nn.Module,
+    policy: Policy,
+    plan: PruningPlan,
+    known: Teacher,
+    done: Collection[str] = (),
+) -> Iterator[None]:
+    """Let the next run of the teacher's images solve all layers but those that are `done`."""
     removed = plan.removed(kept_channels(original, policy, plan))
-    disturbed = False
 
     def solve(layer: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal disturbed
         wanted, gone = known.outputs[layer], removed.get((layer, "out"), ())
-        disturbed |= isinstance(module, QuantLayer) or len(gone) > 0
-        if not disturbed:
-            return
         stays = torch.ones(wanted.shape[1], dtype=torch.bool)
         stays[torch.as_tensor(gone, dtype=torch.int64)] = False
         _solve(module, inputs[0], wanted[:, stays], known.rows[layer])
 
+    disturbed = False  # what comes before the first changed layer already answers as it should
     with ExitStack() as hooks, evaluating(compressed), torch.no_grad():
         for layer in known.rows:
             module = compressed.get_submodule(layer)
-            hooks.callback(module.register_forward_pre_hook(partial(solve, layer)).remove)
-        compressed(known.images)
+            disturbed |= isinstance(module, QuantLayer) or len(removed.get((layer, "out"), ())) > 0
+            if disturbed and layer not in done:
+                hooks.callback(module.register_forward_pre_hook(partial(solve, layer)).remove)
+        yield
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -35,6 +35,8 @@ from host.types import Graph
 
 # Bumped when the graph or the calling convention of a library changes.
 LIBRARY_VERSION = 2
+_PROGRAMS_KEPT = 512
+MakeNetwork = Callable[[], nn.Module]
 
 
 @dataclass
@@ -51,9 +53,22 @@ class Builder:
 
     def plan(self, network: nn.Module, policy: Policy) -> Plan:
         """Return the plan of a compressed network; policies of equal widths share a program."""
+        return self._plan(lambda: network, policy)
+
+    def size_bytes(self, policy: Policy, make: MakeNetwork) -> int:
+        """Return what the artifact of a policy will hold in packed weights, scales and tables.
+
+        Nothing is compiled; `make` gives the compressed network, for those that must be traced.
+        """
+        return sum(int(row(weight)["bytes"]) for weight in self._plan(make, policy).weights)
+
+    def _plan(self, make: MakeNetwork, policy: Policy) -> Plan:
         widths = digest([[p.layer, p.keep] for p in policy.layers])
         if widths not in self._programs:
-            self._programs[widths] = fuse(self._program(network, policy))
+            # A search that asks for many sizes must not fill the memory with programs.
+            if len(self._programs) >= _PROGRAMS_KEPT:
+                self._programs.pop(next(iter(self._programs)))
+            self._programs[widths] = fuse(self._program(make, policy))
         return select(self._programs[widths], policy, self.target)
 
     @cached_property
@@ -62,14 +77,14 @@ class Builder:
             return None
         return import_module(self.source, self.graph.input_shape)
 
-    def _program(self, network: nn.Module, policy: Policy) -> Program:
+    def _program(self, make: MakeNetwork, policy: Policy) -> Program:
         """Narrow the full program, or trace the network where that cannot be done."""
         if self._full is not None:
             try:
                 return narrow(self._full, {p.layer: p.keep for p in policy.layers})
             except CannotNarrow:
                 pass
-        return import_module(network, self.graph.input_shape)
+        return import_module(make(), self.graph.input_shape)
 
     def build(
         self,

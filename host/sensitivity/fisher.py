@@ -24,7 +24,7 @@ from torch.func import functional_call, grad, vmap
 from host.canonical import digest
 from host.compress.finetune import evaluating
 from host.data import Data
-from host.sensitivity.measure import weights_digest
+from host.identity import network_digest
 from host.types import Graph
 
 IMAGES = 64
@@ -130,5 +130,5 @@ def _identity(module: nn.Module, graph: Graph, data: Data, samples: _Labelled) -
     seen = hashlib.sha256(samples.x.numpy().tobytes())
     seen.update(samples.labels.numpy().tobytes())
     layers = [layer.name for layer in graph.layers]
-    parts = [FISHER_FORMAT, weights_digest(module), data.name, seen.hexdigest(), layers]
+    parts = [FISHER_FORMAT, network_digest(module), data.name, seen.hexdigest(), layers]
     return digest(parts)[:32]

@@ -26,6 +26,7 @@ from host.compress.quantize import QuantLayer, quantized
 from host.compress.ranges import best_clip_ratio, thinned
 from host.data import Data
 from host.errors import UnsupportedLayer
+from host.identity import network_digest
 from host.policy import INT8_BITS, MAX_MIX_BITS
 from host.sensitivity.replay import Forward, Replay
 from host.sensitivity.table import SENSITIVITY_FORMAT, SETTINGS, Entry, SensitivityTable, Setting
@@ -167,18 +168,9 @@ def _with_fewer_bits(
     return {layer: changed.forward}
 
 
-def weights_digest(module: nn.Module) -> str:
-    """Return the digest of a network's parameters and buffers."""
-    weights = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        weights.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return weights.hexdigest()
-
-
 def _identity(subject: Subject, data: Data) -> str:
     """Return the digest of all that the table depends on."""
     images = hashlib.sha256(subject.images.numpy().tobytes()).hexdigest()
     settings = [[s.kind, s.value] for s in SETTINGS]
-    parts = [SENSITIVITY_FORMAT, weights_digest(subject.module), data.name, images, settings]
+    parts = [SENSITIVITY_FORMAT, network_digest(subject.module), data.name, images, settings]
     return digest(parts)[:32]

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hil_lab.recipe import Recipe, build
 from hil_lab.report import write_report
 from hil_lab.report.facts import read_facts
 from hil_lab.report.numbers import times, wilson
+from hil_lab.report.page import render
 from hil_lab.report.svg import Axis, ErrorAxis
 from hil_lab.report.tables import recipe_lines
 from tests.hil_lab.report_run import Fake, write_run
@@ -225,3 +227,12 @@ def test_ticks_are_round_and_inside() -> None:
 def test_a_perfect_accuracy_stays_on_the_page() -> None:
     axis = ErrorAxis.over([0.9, 1.0], 100, 400.0, 0.0)
     assert 0.0 < axis(1.0) < axis(0.9) < 400.0
+
+
+def test_episodes_that_were_counted_in_part_are_counted(tmp_path: Path) -> None:
+    facts = read_facts(write_run(tmp_path))
+    first, *others = facts.searches[0].episodes
+    part = replace(first, evaluation=replace(first.evaluation, samples=32))
+    searches = (replace(facts.searches[0], episodes=(part, *others)),)
+    assert "(1 hopeless, counted in part)" in render(replace(facts, searches=searches))
+    assert "counted in part" not in render(facts)

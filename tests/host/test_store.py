@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sqlite3
 from dataclasses import asdict, replace
@@ -12,9 +13,10 @@ import pytest
 from host.boards.protocol import QUICK, SEARCH
 from host.boards.types import Block, Measurement
 from host.errors import StoreError
-from host.policy import uncompressed
+from host.policy import Policy, uncompressed
 from host.search.episode import Episode
 from host.store import MIGRATIONS, Store
+from host.types import Evaluation
 from tests.host.search.toy import GRAPH, evaluate
 
 
@@ -82,6 +84,19 @@ def test_the_same_episode_twice_is_refused(store: Store) -> None:
         store.add_episode("run", replace(episode(0), reward=0.1))
 
 
+def test_counts_come_back_for_their_setting_and_policy_alone(store: Store) -> None:
+    store.keep_counts("setting", "policy", (250, 249))
+    assert store.counts("setting", "policy") == (250, 249)
+    assert store.counts("other", "policy") == ()
+    assert store.counts("setting", "other") == ()
+
+
+def test_fewer_counts_never_replace_more(store: Store) -> None:
+    for counts in ((250,), (250, 249, 11), (250, 249)):
+        store.keep_counts("setting", "policy", counts)
+    assert store.counts("setting", "policy") == (250, 249, 11)
+
+
 def _write(path: Path, worker: int) -> None:
     store = Store(path)
     for number in range(20):
@@ -111,6 +126,28 @@ def test_an_older_database_is_migrated_and_keeps_its_rows(tmp_path: Path) -> Non
     store = Store(path)
     store.add_episode("run", episode(0))
     assert store.cached("s", "f", asdict(QUICK)) is None
+
+
+def test_a_database_without_counts_gets_a_table_and_keeps_its_episodes(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    db = sqlite3.connect(path)
+    for step in MIGRATIONS[:3]:
+        db.execute(step)
+    db.execute("PRAGMA user_version = 3")
+    db.execute(
+        "INSERT INTO episode VALUES (?, ?, ?, ?, ?)",
+        ("run", 0, *(json.dumps(part.to_dict()) for part in _parts(episode(0))), 0.5),
+    )
+    db.commit()
+    db.close()
+    store = Store(path)
+    assert store.episodes("run") == [episode(0)]
+    store.keep_counts("setting", "policy", (1,))
+    assert store.counts("setting", "policy") == (1,)
+
+
+def _parts(made: Episode) -> tuple[Policy, Evaluation]:
+    return made.policy, made.evaluation
 
 
 def test_a_newer_database_is_refused(tmp_path: Path) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
 
 from host.compress import compress
-from host.compress.candidate import disturbs
+from host.compress.candidate import disturbs, shaped
 from host.compress.finetune import accuracy, ratio
-from host.policy import Choice, uncompressed
+from host.compress.quantize import calibrate
+from host.data import load_data
+from host.graph import trace_with_plan
+from host.policy import Choice, Policy, uncompressed
+from host.train import SMALL, train
 from tests.host.networks import random_policy, space_of
 from tests.host.trained import Subject
 
@@ -67,3 +73,41 @@ def test_batch_norms_are_reestimated_only_where_the_statistics_changed(digits):
     pruned = compressed(digits, all_layers(digits, Choice(48)))
     assert not any(module.training for module in pruned.modules())
     assert pruned.get_submodule("stem.1").momentum == 0.1
+
+
+def test_batch_norms_of_a_pruned_residual_network_take_the_statistics_of_all_images() -> None:
+    residual = residual_subject()
+    pruned = compress(residual.network, half(residual), residual.plan, residual.data)
+    norm = pruned.get_submodule("bn1")
+    images = residual.data.calibration(256)
+    with torch.no_grad():
+        sent = pruned.get_submodule("conv1")(images)
+    assert norm.num_batches_tracked == 2
+    assert torch.allclose(norm.running_mean, sent.mean((0, 2, 3)), atol=1e-4)
+    halves = torch.stack([part.var((0, 2, 3)) for part in sent.split(128)])
+    assert torch.allclose(norm.running_var, halves.mean(0), rtol=1e-3)
+
+
+def test_new_statistics_recover_the_accuracy_of_a_pruned_residual_network() -> None:
+    residual = residual_subject()
+    stale = shaped(residual.network, half(residual), residual.plan)
+    calibrate(stale, residual.data.calibration(256).split(128))
+    fresh = compress(residual.network, half(residual), residual.plan, residual.data)
+    lossless = ratio(accuracy(residual.network, "validation", residual.data))
+    before, after = (ratio(accuracy(n, "validation", residual.data)) for n in (stale, fresh))
+    assert lossless > 0.95
+    assert after > before + 0.2
+
+
+@cache
+def residual_subject() -> Subject:
+    data = load_data("digits")
+    network = train("cifar-resnet20", data, training=replace(SMALL, epochs=6)).network
+    graph, plan = trace_with_plan(network, "cifar-resnet20", data.input_shape, data.classes)
+    return Subject(network, graph, plan, data)
+
+
+def half(subject: Subject) -> Policy:
+    """Half the channels inside every residual block."""
+    inner = {layer.name: Choice(layer.out_channels // 2) for layer in subject.graph.drivers}
+    return space_of(subject.graph).policy(inner)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from host.boards.session import BoardSession
-from host.compress.candidate import compress
+from host.compress.candidate import compress, shaped
 from host.data import Data, load_data
 from host.errors import ArtifactRejected
 from host.evaluate import Subject
@@ -77,6 +77,37 @@ def test_any_mixture_of_formats_and_widths_is_integer_exact(
     assert complaints(report) == []
     quantized = [p.layer for p in policy.layers if p.mode != "fp32"]
     assert [c.layer for c in report.layers] == quantized
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_bytes_of_an_artifact_are_known_before_it_is_built(
+    subject: Subject, cache: ObjectCache, target: Target, out: Path, seed: int
+) -> None:
+    policy = mixed_policy(subject.graph, seed)
+
+    def never() -> nn.Module:
+        raise AssertionError("the program is narrowed, not traced")
+
+    builder = Builder(subject.graph, target, cache=cache, source=subject.network)
+    predicted = builder.size_bytes(policy, never)
+    network = compress(subject.network, policy, subject.plan, subject.data)
+    artifact = builder.build(network, policy, out, sample=sample_of(subject.data))
+    blobs = sum(len(artifact.read_blob(w["digest"])) for w in artifact.manifest["weights"])
+    assert predicted == artifact.size_bytes == blobs
+
+
+def test_bytes_are_predicted_for_any_policy_with_and_without_a_trace(
+    subject: Subject, cache: ObjectCache, target: Target
+) -> None:
+    narrowed = Builder(subject.graph, target, cache=cache, source=subject.network)
+    traced = Builder(subject.graph, target, cache=cache)
+    for seed in range(10, 14):
+        policy = mixed_policy(subject.graph, seed)
+
+        def made(policy: Policy = policy) -> nn.Module:
+            return shaped(subject.network, policy, subject.plan)
+
+        assert narrowed.size_bytes(policy, made) == traced.size_bytes(policy, made)
 
 
 def test_the_compiled_program_classifies_as_the_network_does(

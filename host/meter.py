@@ -1,0 +1,83 @@
+"""Figures of programs on a leased board, each measured once per protocol; knows no accuracy."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import nn
+
+from host.artifact import Artifact
+from host.boards.protocol import SEARCH, MeasureProtocol
+from host.boards.session import BoardSession
+from host.boards.types import Measurement
+from host.errors import BoardError
+from host.evaluate import Figures
+from host.lower.build import Builder
+from host.policy import Policy
+from host.store import Store
+from host.types import Figure, Provenance
+
+# An invalid measurement is kept and repeated, never rewarded.
+ATTEMPTS = 3
+
+
+@dataclass
+class Meter:
+    """Latency of programs on one leased board, each program measured once per protocol."""
+
+    builder: Builder
+    session: BoardSession
+    store: Store
+    protocol: MeasureProtocol = SEARCH
+    measured: int = 0
+
+    def artifact(self, network: nn.Module, policy: Policy, folder: Path) -> Artifact:
+        """Build an artifact for latency alone."""
+        return self.builder.build(network, policy, folder)
+
+    def figures(self, network: nn.Module, policy: Policy) -> Figures:
+        """Build the program for latency alone and return its figures."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.of(self.artifact(network, policy, Path(folder)))
+
+    def of(self, artifact: Artifact) -> Figures:
+        """Return the figures of a built program, from the cache where it was measured before."""
+        name, measurement, cached = self._measurement(artifact)
+        source: Provenance = "cached" if cached else "measured"
+        interval, energy = measurement.latency_ms, measurement.energy_mj
+        return Figures(
+            artifact.digest,
+            artifact.size_bytes,
+            Figure(interval.median, source, interval.low, interval.high),
+            None if energy is None else Figure(energy, source),
+            name,
+            measurement.verdict,
+        )
+
+    def _measurement(self, artifact: Artifact) -> tuple[str, Measurement, bool]:
+        """Return the measurement's name, the measurement, and whether it came from the cache."""
+        structure = artifact.manifest["structure"]
+        fingerprint = self.session.info.fingerprint_digest
+        if found := self.store.cached(structure, fingerprint, asdict(self.protocol)):
+            return *found, True
+        for _ in range(ATTEMPTS):
+            measurement = self.session.measure(artifact, self.protocol, synthetic_weights=True)
+            self.measured += 1
+            name = self.store.add_measurement(measurement)
+            if measurement.verdict != "invalid":
+                return name, measurement, False
+        raise BoardError(
+            f"{self.session.info.name}: {ATTEMPTS} measurements were invalid "
+            f"({'; '.join(measurement.reasons)}); mend the board, then resume the run"
+        )
+
+    def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
+        """Yield (layer, median milliseconds) of every kernel call."""
+        with tempfile.TemporaryDirectory() as folder:
+            artifact = self.artifact(network, policy, Path(folder))
+            profile = self.session.profile(artifact, synthetic_weights=True)
+            for timing in profile.kernels:
+                yield timing.layer, sorted(timing.samples_ns)[len(timing.samples_ns) // 2] / 1e6
