@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from hil_lab.inventory import open_board
+from hil_lab.sparing import PredictingMeter, SparingEvaluator
 from hil_lab.workbench import Workbench
 from host.boards.client import BoardClient
 from host.boards.protocol import PROTOCOLS
@@ -23,6 +25,7 @@ from host.compress.finetune import Training
 from host.errors import CallerError
 from host.evaluate import Evaluator, recall
 from host.exam import Floor, needed_accuracy
+from host.kernel_times import KernelTimes, Timed, time_kernels, timed_programs
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS, Target
@@ -31,20 +34,31 @@ from host.policy import Policy, uncompressed
 from host.registry import did_you_mean
 from host.search import checkpoint
 from host.search.episode import Episode, best
-from host.search.loop import Memory, search
+from host.search.loop import Evaluate, Memory, search
 from host.search.reward import REWARDS
-from host.search.strategy import Problem, State, make_strategy
+from host.search.strategy import (
+    FRONTS,
+    Problem,
+    Sparing,
+    State,
+    Strategy,
+    make_strategy,
+)
 from host.store import Store
 from host.types import Evaluation
 
 ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
-REFERENCE, PROFILES = "reference.json", "layer_times.json"
+REFERENCE, PROFILES, KERNELS = "reference.json", "layer_times.json", "kernel_times.json"
 # Strategies that weigh layers, or aim, by predicted times.
 PREDICTING = ("greedy", "galen-prune", "galen-quantize", "galen-joint", "hirelc")
+# Strategies that forecast: latency from kernels, accuracy from what solving leaves.
+FORECASTING = ("frontier",)
 # Strategies that weigh blocks by their Fisher information.
 INFORMED = ("hirelc",)
 LEASE_WAIT_S = 600.0
+# Where the episodes of a search for all targets are kept.
+FRONT = "front"
 # How far below the best reward so far an accuracy is still counted in full: strategies learn there.
 EARLY_STOP_MARGIN = 0.05
 
@@ -100,6 +114,31 @@ class Search:
                 run.write(PROFILES, profile_layers(space, profile).to_dict())
         return LayerTimes(space, run.read(PROFILES))
 
+    @cached_property
+    def kernel_times(self) -> KernelTimes:
+        """Predictions from the kernels of a program, some programs profiled once per run."""
+        run, space = self.bench.run, self.bench.space
+        if not run.path(KERNELS).is_file():
+            total = len(timed_programs(space))
+            with self.bench.reporter.progress("profile", self.session.info.name, total) as advance:
+                done = 0
+
+                def profile(policy: Policy) -> list[tuple[str, float]]:
+                    nonlocal done
+                    rows = list(self.meter.profile(self._prepared(policy), policy))
+                    done += 1
+                    advance(done, "")
+                    return rows
+
+                timed = time_kernels(space, self._kernel_rows, profile)
+                run.write(KERNELS, {"timed": [asdict(sample) for sample in timed]})
+        timed = [Timed(**raw) for raw in run.read(KERNELS)["timed"]]
+        return KernelTimes(self._kernel_rows, timed)
+
+    def _kernel_rows(self, policy: Policy) -> list[dict[str, Any]]:
+        plan = self.builder.plan(self.bench.subject.network, policy)
+        return self.builder.rows(plan, policy)
+
     def _prepared(self, policy: Policy) -> nn.Module:
         subject = self.bench.subject
         return shaped(subject.network, policy, subject.plan)  # times depend on no weight
@@ -116,6 +155,9 @@ class Search:
             seed=table.seed,
             sensitivity=self.bench.sensitivity.all_features(),
             layer_ms=self.layer_times if table.strategy in PREDICTING else None,
+            program_ms=self.kernel_times if table.strategy in FORECASTING else None,
+            targets_ms=tuple(share * self.reference_ms for share in table.target),
+            residuals=self.bench.residuals if table.strategy in FORECASTING else {},
             settings=table.agent,
             fisher=self.bench.fisher if table.strategy in INFORMED else {},
             size_bytes=self.size_bytes,
@@ -147,15 +189,47 @@ class Search:
             memory_bytes=recipe.search.activations_mb * 1_000_000,
         )
 
+    def searches(self) -> dict[float, list[Episode]]:
+        """Run or go on with the search for every target; one search may serve them all."""
+        table = self.bench.recipe.search
+        if table.strategy not in FRONTS or len(table.target) == 1:
+            return {target: self.episodes(target) for target in table.target}
+        front = self._episodes(table.target[0], FRONT)
+        return {target: self._scored(front, target) for target in table.target}
+
     def episodes(self, target: float) -> list[Episode]:
-        """Run or go on with the search for one target."""
+        """Run or go on with the search for one target alone."""
+        return self._episodes(target, f"{target}")
+
+    def _scored(self, front: Sequence[Episode], target: float) -> list[Episode]:
+        """Return the episodes of a front with their rewards for one target, kept under it."""
+        key, score = f"{self.bench.run.name}@{target}", self.problem(target).score
+        episodes = [replace(e, reward=score(e.evaluation)) for e in front]
+        for episode in episodes[len(self.store.episodes(key)) :]:
+            self.store.add_episode(key, episode)
+        return episodes
+
+    def _evaluate(self, strategy: Strategy) -> Evaluate:
+        """Return what evaluates for a strategy: the board is asked for all, or what is worth it."""
+        if not isinstance(strategy, Sparing):
+            return self.evaluator
+        predicting = PredictingMeter(strategy, self.size_bytes)
+        return SparingEvaluator(
+            strategy,
+            replace(self.evaluator, meter=predicting),
+            lambda policy: self.meter.figures(self._prepared(policy), policy),
+        )
+
+    def _episodes(self, target: float, name: str) -> list[Episode]:
+        """Run or go on with the search for one target, under a name."""
         run, table = self.bench.run, self.bench.recipe.search
-        key, saved = f"{run.name}@{target}", run.path(f"at-{target}", "strategy.safetensors")
+        key, saved = f"{run.name}@{name}", run.path(f"at-{name}", "strategy.safetensors")
         saved.parent.mkdir(parents=True, exist_ok=True)
         past = self.store.episodes(key)
         problem = self.problem(target)
         state = _load_state(saved)
-        what = f"{table.strategy}, target {target:.0%}"
+        aim = name if name == FRONT else f"target {target:.0%}"
+        what = f"{table.strategy}, {aim}"
         with self.bench.reporter.progress("search", what, table.episodes) as advance:
 
             def record(episode: Episode) -> None:
@@ -177,12 +251,13 @@ class Search:
             so_far = list(past)
             for episode in past:
                 recall(self.evaluator.known, episode.policy, episode.evaluation)
-            if table.early_stop:
+            if table.early_stop and name != FRONT:
                 self.evaluator.floor = floor_of(problem, so_far)
+            strategy = make_strategy(table.strategy, problem)
             episodes = search(
                 problem,
-                make_strategy(table.strategy, problem),
-                self.evaluator,
+                strategy,
+                self._evaluate(strategy),
                 Memory(record, save),
                 past=past,
                 state=state,

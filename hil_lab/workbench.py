@@ -28,11 +28,12 @@ from host.policy import Space
 from host.registry import did_you_mean
 from host.sensitivity.fisher import fisher as measure_fisher
 from host.sensitivity.measure import measure as measure_sensitivity
+from host.sensitivity.residual import Residuals, residuals
 from host.sensitivity.table import SensitivityTable
 from host.train import default_training, train
 
 TRAINED = "network.safetensors"
-SENSITIVITY = "sensitivity.json"
+SENSITIVITY, RESIDUALS = "sensitivity.json", "residuals.json"
 
 
 def versions() -> dict[str, str]:
@@ -140,6 +141,19 @@ class Workbench:
         subject = self.subject
         cache = default_cache() / "sensitivity"
         return measure_fisher(subject.network, subject.graph, subject.data, cache_dir=cache)
+
+    @cached_property
+    def residuals(self) -> Residuals:
+        """What solving a layer's weights anew cannot make up for; kept in the run."""
+        run, subject = self.run, self.subject
+        if subject.teacher is None:
+            return {}
+        if not run.path(RESIDUALS).is_file():
+            layers = len(subject.graph.layers)
+            with self.reporter.progress("solve", f"{layers} layers", layers) as advance:
+                found = residuals(subject.network, subject.plan, subject.teacher, advance)
+                run.write(RESIDUALS, found)
+        return run.read(RESIDUALS)
 
 
 def save_network(network: nn.Module, path: Path) -> None:

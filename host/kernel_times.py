@@ -88,13 +88,13 @@ class KernelTimes:
 
 def time_kernels(
     space: Space, rows: Rows, profile: Callable[[Policy], Iterable[tuple[str, float]]]
-) -> KernelTimes:
+) -> list[Timed]:
     """Profile some programs; `profile` yields (layer, milliseconds) per kernel call."""
     timed = []
     for policy in timed_programs(space):
         for row, (_, ms) in zip(rows(policy), profile(policy), strict=True):
             timed.append(Timed(row, ms))
-    return KernelTimes(rows, timed)
+    return timed
 
 
 def timed_programs(space: Space) -> list[Policy]:

@@ -36,7 +36,7 @@ class Curve:
         top, programs, policies = -np.inf, set[str](), set[str]()
         for episode in episodes:
             policies.add(episode.policy.digest())
-            if was_measured(episode):
+            if episode.measured:
                 programs.add(episode.policy.structure_digest())
                 top = max(top, reward(episode.evaluation, target_ms))
             best.append(float(top))
@@ -57,12 +57,6 @@ class Curve:
             if best >= reward:
                 return measured, evaluated
         return None
-
-
-def was_measured(episode: Episode) -> bool:
-    """Whether a board, or its cache, stands behind the latency of an episode."""
-    figure = episode.evaluation.latency_ms
-    return figure is not None and figure.source != "predicted"
 
 
 def mean_at(curves: Sequence[Curve], budget: int) -> float:
@@ -86,7 +80,7 @@ def front(episodes: Sequence[Episode], measurements: int) -> list[tuple[float, f
     points: list[tuple[float, float]] = []
     programs: set[str] = set()
     for episode in episodes:
-        if was_measured(episode):
+        if episode.measured:
             programs.add(episode.policy.structure_digest())
             if len(programs) > measurements:
                 break

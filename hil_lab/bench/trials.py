@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from hil_lab.console import Reporter
 from hil_lab.recipe import Recipe, read_recipe
 from hil_lab.runs import open_run, start_run
 from hil_lab.simboard.direct import DirectMeter
+from hil_lab.sparing import SparingEvaluator
 from hil_lab.workbench import Workbench, versions
 from host.compress.finetune import Training
 from host.errors import StoreError
@@ -32,7 +33,6 @@ from host.search.episode import Episode
 from host.search.loop import Evaluate, Memory, search
 from host.search.reward import REWARDS
 from host.search.strategy import Problem, Sparing, Strategy, make_strategy
-from host.sensitivity.residual import Residuals, residuals
 from host.types import Evaluation
 
 TARGET = "cortex-a72"
@@ -104,16 +104,6 @@ class Contest:
         return profile_layers(self.bench.space, lambda policy: self.meter.profile(network, policy))
 
     @cached_property
-    def residuals(self) -> Residuals:
-        """Errors that solving leaves, layer by layer; kept beside the trials."""
-        run, name = self.bench.run, "residuals.json"
-        if not run.path(name).is_file():
-            subject = self.bench.subject
-            known = subject.teacher
-            run.write(name, residuals(subject.network, subject.plan, known) if known else {})
-        return run.read(name)
-
-    @cached_property
     def kernel_times(self) -> KernelTimes:
         """Predictions from the kernels of a program, from the same profiles."""
         subject, builder = self.bench.subject, self.meter.builder
@@ -121,9 +111,10 @@ class Contest:
         def rows(policy: Policy) -> list[dict[str, Any]]:
             return builder.rows(builder.plan(subject.network, policy), policy)
 
-        return time_kernels(
+        timed = time_kernels(
             self.bench.space, rows, lambda policy: self.meter.profile(subject.network, policy)
         )
+        return KernelTimes(rows, timed)
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -149,7 +140,7 @@ class Contest:
             seed=trial.seed,
             sensitivity=self.bench.sensitivity.all_features(),
             layer_ms=self.layer_times if trial.method.predicts else None,
-            residuals=self.residuals,
+            residuals=self.bench.residuals,
             program_ms=self.kernel_times if trial.method.kernels else None,
             targets_ms=tuple(t * self.reference_ms for t in SHARES),
             settings=trial.method.settings,
@@ -183,13 +174,10 @@ class Contest:
         if not isinstance(strategy, Sparing):
             return self.evaluator
 
-        def evaluate(policy: Policy) -> Evaluation:
-            found = self.evaluator(policy)
-            if strategy.worth(policy, found.accuracy):
-                return found
-            return replace(found, latency_ms=strategy.predict(policy), measurements=())
-
-        return evaluate
+        network = self.bench.subject.network
+        return SparingEvaluator(
+            strategy, self.evaluator, lambda policy: self.meter.figures(network, policy)
+        )
 
     def remember(self) -> None:
         """Take over the evaluations of all trials that are kept: equal policies score equally."""

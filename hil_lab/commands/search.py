@@ -98,8 +98,7 @@ def _go(run: Run, arguments: argparse.Namespace) -> int:
         bench = Workbench(run, reporter)
         _banner(bench)
         with leased(bench) as search:
-            searches = {t: search.episodes(t) for t in bench.recipe.search.target}
-            result = finish(search, searches)
+            result = finish(search, search.searches())
         page = write_report(run)
     if arguments.json:
         print_json(result)

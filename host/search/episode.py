@@ -24,16 +24,23 @@ class Episode:
         figure = self.evaluation.latency_ms
         return figure.value if figure else float("inf")
 
+    @property
+    def measured(self) -> bool:
+        """Whether a board, or its cache, stands behind the latency."""
+        figure = self.evaluation.latency_ms
+        return figure is not None and figure.source != "predicted"
+
 
 def best(episodes: Sequence[Episode]) -> Episode:
-    """Return the episode of the highest reward, the first of equals."""
-    return max(episodes, key=lambda e: (e.reward, -e.number))
+    """Return the episode of the highest reward, the first of equals, of measured ones if any."""
+    return max(episodes, key=lambda e: (e.measured, e.reward, -e.number))
 
 
 def pareto(episodes: Sequence[Episode]) -> list[Episode]:
-    """Return the episodes that no other beats in both accuracy and latency, fastest first."""
+    """Return the measured episodes that no other beats in accuracy and latency, fastest first."""
     front: list[Episode] = []
-    for episode in sorted(episodes, key=lambda e: (e.latency_ms, -e.evaluation.accuracy)):
+    measured = [episode for episode in episodes if episode.measured]
+    for episode in sorted(measured, key=lambda e: (e.latency_ms, -e.evaluation.accuracy)):
         if not front or episode.evaluation.accuracy > front[-1].evaluation.accuracy:
             front.append(episode)
     return front

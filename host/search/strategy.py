@@ -81,6 +81,8 @@ class Sparing(Strategy, Protocol):
 
 
 STRATEGIES: Registry[Callable[[Problem], Strategy]] = Registry("strategy")
+# Strategies whose one search serves all targets.
+FRONTS = frozenset({"frontier", "nsga2"})
 # What `[search.agent]` may hold, by strategy; those that are not here take nothing.
 SETTINGS: dict[str, type] = {}
 

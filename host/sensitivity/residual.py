@@ -9,6 +9,7 @@ of the group. No network is run for any setting.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -32,7 +33,12 @@ Residuals = dict[str, dict[Kind, tuple[float, ...]]]
 BITS = range(1, MAX_MIX_BITS + 1)
 
 
-def residuals(module: nn.Module, plan: PruningPlan, known: Teacher) -> Residuals:
+def residuals(
+    module: nn.Module,
+    plan: PruningPlan,
+    known: Teacher,
+    on_progress: Callable[[int, str], None] = lambda done, what: None,
+) -> Residuals:
     """Return the errors of every layer by kind, shaped as the sensitivity table's features."""
     table: Residuals = {layer: {} for layer in known.rows}
     losses: dict[str, np.ndarray] = {g.driver: np.zeros(len(SPARSITIES)) for g in plan.groups}
@@ -42,6 +48,7 @@ def residuals(module: nn.Module, plan: PruningPlan, known: Teacher) -> Residuals
         if weight[0].numel() > MOST_UNKNOWNS:
             return
         wanted = flat(out)[known.rows[layer]]
+        on_progress(sum(bool(row) for row in table.values()), layer)
         table[layer] |= _formats(at, inputs[0], wanted, known.rows[layer])
         system = System.of(at, inputs[0], wanted, known.rows[layer])
         for group in plan.groups:
