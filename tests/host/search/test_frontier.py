@@ -1,0 +1,87 @@
+"""The frontier on the toy problem: better than greedy, sparing with the board, legal targets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from host.errors import RecipeError
+from host.policy import Policy
+from host.search.episode import Episode, best
+from host.search.frontier import Frontier
+from host.search.loop import Memory, search
+from host.search.strategy import Problem, make_strategy
+from host.types import Evaluation, Figure
+from tests.host.search.toy import TARGET_MS, evaluate, problem
+
+EPISODES = 30
+QUICK = {"generations": 15, "population": 12, "offspring": 12}
+
+
+def run(made: Problem, name: str) -> list[Episode]:
+    strategy = make_strategy(name, made)
+
+    def asked(policy: Policy) -> Evaluation:
+        truth = evaluate(policy)
+        if not isinstance(strategy, Frontier) or strategy.worth(policy, truth.accuracy):
+            return truth
+        return replace(truth, latency_ms=strategy.predict(policy))
+
+    nothing = Memory(lambda episode: None, lambda number, state: None)
+    return search(made, strategy, asked, nothing)
+
+
+def test_it_beats_greedy_and_measures_less() -> None:
+    ours = run(problem(1, EPISODES, **QUICK), "frontier")
+    greedy = run(problem(1, EPISODES), "greedy")
+    assert best(ours).reward >= best(greedy).reward
+    assert sum(episode.measured for episode in ours) < EPISODES / 2
+
+
+def test_one_search_serves_several_targets() -> None:
+    targets = (0.7 * TARGET_MS, 1.5 * TARGET_MS)
+    made = replace(problem(1, EPISODES, **QUICK), targets_ms=targets)
+    episodes = run(made, "frontier")
+    for target in targets:
+        near = [e for e in episodes if e.measured and abs(e.latency_ms / target - 1) < 0.03]
+        assert near, f"nothing was measured at {target} ms"
+
+
+def test_only_what_promises_more_is_worth_measuring() -> None:
+    made = problem(0, 5, **QUICK)
+    strategy = Frontier(made)
+    policy = strategy.ask()
+    truth = evaluate(policy)
+    assert strategy.worth(policy, truth.accuracy)
+    strategy.tell(policy, truth)
+    assert not strategy.worth(policy, truth.accuracy - 0.1)
+    assert strategy.worth(policy, truth.accuracy + 0.1)
+
+
+def test_predictions_say_that_they_are_some() -> None:
+    strategy = Frontier(problem(0, 5, **QUICK))
+    figure = strategy.predict(strategy.ask())
+    assert figure.source == "predicted"
+    assert figure.low is not None and figure.high is not None
+    assert figure.low < figure.value < figure.high
+
+
+def test_measurements_correct_predictions() -> None:
+    """A board that is a tenth slower than predicted is predicted so after some measurements."""
+    strategy = Frontier(problem(0, 8, **QUICK))
+    for _ in range(5):
+        policy = strategy.ask()
+        truth = evaluate(policy)
+        assert truth.latency_ms is not None
+        slow = Figure(truth.latency_ms.value * 1.1, "measured")
+        strategy.tell(policy, replace(truth, latency_ms=slow))
+    policy = strategy.ask()
+    truth = evaluate(policy)
+    assert truth.latency_ms is not None
+    assert strategy.predict(policy).value == pytest.approx(1.1 * truth.latency_ms.value, rel=0.02)
+
+
+def test_without_predictions_it_says_what_is_missing() -> None:
+    with pytest.raises(RecipeError, match="predicted latencies"):
+        Frontier(replace(problem(0, 5), layer_ms=None))

@@ -1,0 +1,53 @@
+"""Errors that solving leaves: shares of a variance, growing with compression, for every layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from host.compress.reconstruct import teacher
+from host.data import load_data
+from host.graph import trace_with_plan
+from host.models import make_network
+from host.sensitivity.residual import residuals
+
+
+@pytest.fixture(scope="module", params=["digits-cnn", "digits-vit"])
+def bench(request: pytest.FixtureRequest) -> Any:
+    data = load_data("digits")
+    network = make_network(request.param, classes=10, input_shape=data.input_shape, seed=0).eval()
+    graph, plan = trace_with_plan(network, request.param, data.input_shape, 10)
+    known = teacher(network, [x.name for x in graph.layers], data.calibration(128))
+    return network, graph, plan, known
+
+
+def test_every_layer_has_its_errors(bench: Any) -> None:
+    network, graph, plan, known = bench
+    table = residuals(network, plan, known)
+    assert list(table) == [layer.name for layer in graph.layers]
+    for group in plan.groups:
+        assert len(table[group.driver]["prune"]) == 10
+    for row in table.values():
+        assert len(row["act"]) == len(row["weight"]) == 6
+        assert all(v >= 0 for values in row.values() for v in values)
+
+
+def test_fewer_bits_and_channels_leave_more(bench: Any) -> None:
+    network, _, plan, known = bench
+    for row in residuals(network, plan, known).values():
+        assert row["act"][0] > row["act"][-1]
+        assert row["weight"][0] > row["weight"][-1]
+        assert row["int8"][0] < 0.01
+        if "prune" in row:
+            assert row["prune"][0] == 0.0
+            assert np.diff(row["prune"]).min() > -0.02
+
+
+def test_the_network_stays_as_it_was(bench: Any) -> None:
+    network, _, plan, known = bench
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    residuals(network, plan, known)
+    for name, tensor in network.state_dict().items():
+        assert bool((tensor == before[name]).all()), name

@@ -1,0 +1,62 @@
+"""Fast latencies: near the planned ones, exact where something was planned, corrected by boards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from host.search.encoding import Encoding
+from host.surrogate.latency import Correction, LayerLatency, shares
+from tests.host.search.toy import layer_ms, problem
+
+ENCODING = Encoding(problem(0, 1))
+
+
+@pytest.fixture(scope="module")
+def latency() -> LayerLatency:
+    return LayerLatency(ENCODING, layer_ms, np.random.default_rng(0))
+
+
+def test_it_is_near_the_planned_latency(latency: LayerLatency) -> None:
+    batch = ENCODING.random(50, np.random.default_rng(1))
+    truth = [sum(layer_ms(ENCODING.policy(batch, i)).values()) for i in range(len(batch))]
+    assert np.median(np.abs(latency(batch) / truth - 1)) < 0.03
+
+
+def test_what_was_planned_is_exact(latency: LayerLatency) -> None:
+    batch = ENCODING.random(5, np.random.default_rng(2))
+    rows = [layer_ms(ENCODING.policy(batch, i)) for i in range(len(batch))]
+    odd = [{name: ms * 1.5 for name, ms in row.items()} for row in rows]
+    latency.learn(batch, odd)
+    assert latency.by_layer(batch).sum(1) == pytest.approx([sum(row.values()) for row in odd])
+
+
+def test_what_it_remembers_survives_a_checkpoint(latency: LayerLatency) -> None:
+    batch = ENCODING.random(5, np.random.default_rng(3))
+    latency.learn(batch, [layer_ms(ENCODING.policy(batch, i)) for i in range(len(batch))])
+    other = LayerLatency(ENCODING, layer_ms, np.random.default_rng(0))
+    other.load_state_dict(latency.state_dict())
+    assert np.array_equal(other(batch), latency(batch))
+
+
+def test_a_correction_is_learned_for_each_kind_of_format() -> None:
+    correction = Correction()
+    truth = np.asarray([1.0, 1.05, 0.95])
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        part = rng.dirichlet(np.ones(3))
+        correction.learn(part, float(part @ truth))
+    factor, deviation = correction(np.asarray([0.2, 0.3, 0.5]))
+    assert factor == pytest.approx(float(np.asarray([0.2, 0.3, 0.5]) @ truth), abs=0.005)
+    assert deviation < 0.01
+
+
+def test_nothing_measured_corrects_nothing() -> None:
+    assert Correction()(np.asarray([1.0, 0.0, 0.0]))[0] == 1.0
+
+
+def test_shares_are_of_the_whole() -> None:
+    batch = ENCODING.random(1, np.random.default_rng(4))
+    policy = ENCODING.policy(batch)
+    found = shares(policy, {**layer_ms(policy), "": 0.5})
+    assert found.sum() == pytest.approx(1.0)
