@@ -38,6 +38,8 @@ from host.types import Evaluation
 TARGET = "cortex-a72"
 SHARES = (0.3, 0.5)
 VALIDATION_IMAGES = 500
+# For what shared layers send.
+MEMORY_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class Contest:
             program_ms=self.kernel_times if trial.method.kernels else None,
             targets_ms=tuple(t * self.reference_ms for t in SHARES),
             settings=trial.method.settings,
+            fisher=self.bench.fisher,
         )
 
     def run(self, trial: Trial) -> list[Episode]:
