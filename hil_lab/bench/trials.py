@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from hil_lab.bench.methods import Method
 from hil_lab.commands.search import recipe_path
 from hil_lab.console import Reporter
@@ -122,7 +124,14 @@ class Contest:
     def evaluator(self) -> Evaluator:
         """Scores candidates without training."""
         training = Training(steps=0)
-        return Evaluator(self.bench.subject, self.meter, training, VALIDATION_IMAGES, 0, self.known)
+        return Evaluator(
+            self.bench.subject,
+            self.meter,
+            training,
+            VALIDATION_IMAGES,
+            known=self.known,
+            memory_bytes=MEMORY_BYTES,
+        )
 
     def setup_measurements(self, method: Method) -> int:
         """Programs that are measured before a search: fp32, and those that predictions need."""
@@ -150,13 +159,15 @@ class Contest:
         )
 
     def run(self, trial: Trial) -> list[Episode]:
-        """Run a trial, or go on with it, and return its episodes."""
+        """Run a trial, or go on with it, and return its episodes; another process waits for it."""
         path = self.folder / trial.file
-        past = read_episodes(path)[: trial.method.episodes]
-        if len(past) == trial.method.episodes:
-            return past
         path.parent.mkdir(parents=True, exist_ok=True)
-        problem = self.problem(trial)
+        with FileLock(path.with_suffix(".lock")):
+            past = read_episodes(path)[: trial.method.episodes]
+            return past if len(past) == trial.method.episodes else self._go_on(trial, past)
+
+    def _go_on(self, trial: Trial, past: Sequence[Episode]) -> list[Episode]:
+        path, problem = self.folder / trial.file, self.problem(trial)
         what = f"{trial.network} {path.stem}"
         with (
             path.open("a") as file,
