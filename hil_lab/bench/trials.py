@@ -169,8 +169,9 @@ class Contest:
     def _go_on(self, trial: Trial, past: Sequence[Episode]) -> list[Episode]:
         path, problem = self.folder / trial.file, self.problem(trial)
         what = f"{trial.network} {path.stem}"
+        # Written anew: the last line may have been cut short.
         with (
-            path.open("a") as file,
+            path.open("w") as file,
             self.reporter.progress("search", what, trial.method.episodes) as advance,
         ):
 
@@ -178,6 +179,9 @@ class Contest:
                 file.write(json.dumps(_line(episode)) + "\n")
                 file.flush()
                 advance(episode.number + 1, "")
+
+            for episode in past:
+                record(episode)
 
             strategy = make_strategy(trial.method.strategy, problem)
             memory = Memory(record, lambda number, state: None)

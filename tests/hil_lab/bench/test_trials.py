@@ -1,0 +1,57 @@
+"""Trials are kept episode by episode and gone on with, whatever cut them short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hil_lab.bench.methods import METHODS, Method, methods
+from hil_lab.bench.trials import Contest, Trial, read_episodes, trials
+from hil_lab.console import Silent
+from host.errors import CallerError
+
+QUICK = {"generations": 4, "population": 6, "offspring": 6, "design": 4}
+OURS = Method("ours", "frontier", 6, QUICK, front=True, kernels=True)
+SHORT = {"train.epochs": 2, "sensitivity_images": 64}
+
+
+@pytest.fixture(scope="module")
+def contest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contest]:
+    yield Contest("digits-vit", tmp_path_factory.mktemp("trials"), SHORT, Silent())
+
+
+def test_a_trial_that_was_cut_short_ends_as_a_whole_one(contest: Contest) -> None:
+    trial = Trial("digits-vit", OURS, 0.5, 1)
+    whole = contest.run(trial)
+    path = contest.folder / trial.file
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:3]) + lines[3][:40])
+    again = contest.run(trial)
+    assert [e.policy.digest() for e in again] == [e.policy.digest() for e in whole]
+    assert [e.reward for e in again] == [e.reward for e in whole]
+    assert len(read_episodes(path)) == OURS.episodes
+
+
+def test_a_whole_trial_is_read_not_run(contest: Contest) -> None:
+    trial = Trial("digits-vit", OURS, 0.5, 1)
+    contest.run(trial)
+    before = (contest.folder / trial.file).stat().st_mtime_ns
+    contest.run(trial)
+    assert (contest.folder / trial.file).stat().st_mtime_ns == before
+
+
+def test_fronts_are_searched_once_for_all_targets() -> None:
+    chosen = methods(["ours", "random"])
+    found = list(trials(["resnet20"], chosen, (0.3, 0.5), (1, 2)))
+    assert [t.file for t in found if t.seed == 1] == [
+        "resnet20/ours-front-seed1.jsonl",
+        "resnet20/random-0.3-seed1.jsonl",
+        "resnet20/random-0.5-seed1.jsonl",
+    ]
+
+
+def test_an_unknown_method_is_refused_with_a_hint() -> None:
+    with pytest.raises(CallerError, match='did you mean "greedy"'):
+        methods(["gredy"])
+    assert [m.name for m in methods([])] == list(METHODS)
