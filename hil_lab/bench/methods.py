@@ -31,7 +31,7 @@ class Method:
 
 METHODS: Registry[Method] = Registry("search method")
 for _method in (
-    Method("ours", "frontier", 136, front=True, kernels=True),
+    Method("ours", "frontier", 100, front=True, kernels=True),
     Method("hirelc", "hirelc", 100),
     Method("hirelc-on-target", "hirelc", 100, {"meet_target": True}),
     Method("galen-joint", "galen-joint", GALEN_EPISODES),

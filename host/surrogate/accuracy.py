@@ -29,9 +29,9 @@ COVERED = 0.9
 LEAST_EVALUATIONS = 4
 MEMBERS, FOLDS = 8, 5
 # A handful of evaluations is no reason to believe that everything is known.
-LEAST_FACTOR = 0.85
+LEAST_FACTOR = 1.0
 # How far the logarithm of a block's weight lies from zero before anything is known.
-SPREAD = 0.6
+SPREAD = 0.8
 # Standard deviation of stretched accuracies about the model before anything is known.
 NOISE = 0.4
 # Before anything is known: a, log b and log c, and how far they may lie from it.
@@ -112,7 +112,10 @@ class AccuracyModel:
     ) -> tuple[float, Floats]:
         """Return what is left over, and how many deviations each value lies off."""
         errors, deviations = np.zeros(len(values)), np.zeros(len(values))
-        folds = rng.permutation(len(values)) % min(FOLDS, len(values))
+        # Each fold is a range of accuracies, which the others must extrapolate to: what a search
+        # evaluates is alike, and what it will be asked for is not.
+        count = min(FOLDS, len(values))
+        folds = np.argsort(np.argsort(values, kind="stable")) * count // len(values)
         for fold in np.unique(folds):
             rest, held = folds != fold, folds == fold
             members = _ensemble(harm[rest], values[rest], self.noise, rng)

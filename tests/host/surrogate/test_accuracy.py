@@ -12,7 +12,7 @@ from tests.host.search.toy import GRAPH, problem
 
 ENCODING = Encoding(problem(0, 1))
 GROUPS = [[layer.name] for layer in GRAPH.layers]
-NOISE = 0.15
+NOISE = 0.25
 
 
 def truth(batch: Batch, rng: np.random.Generator) -> Floats:
@@ -36,7 +36,7 @@ def model() -> AccuracyModel:
 def test_it_ranks_what_it_was_not_told(model: AccuracyModel) -> None:
     rng = np.random.default_rng(1)
     batch = ENCODING.random(300, rng)
-    assert spearman(model(batch).accuracy(), truth(batch, rng)) > 0.85
+    assert spearman(model(batch).accuracy(), truth(batch, rng)) > 0.75
 
 
 def test_intervals_cover_what_they_say(model: AccuracyModel) -> None:
@@ -44,7 +44,8 @@ def test_intervals_cover_what_they_say(model: AccuracyModel) -> None:
     batch = ENCODING.random(400, rng)
     accuracy = truth(batch, rng)
     low, high = model(batch).interval()
-    assert 0.82 <= ((accuracy >= low) & (accuracy <= high)).mean() <= 0.98
+    # Wide rather than narrow: a search's evaluations are alike, its questions are not.
+    assert 0.85 <= ((accuracy >= low) & (accuracy <= high)).mean() < 1.0
 
 
 @pytest.mark.parametrize("layer", range(len(GRAPH.layers)))
