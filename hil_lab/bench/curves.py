@@ -97,18 +97,25 @@ def accuracy_within(points: Sequence[tuple[float, float]], ms: float) -> float:
     return max((accuracy for at, accuracy in points if at <= ms), default=0.0)
 
 
-def reached(ours: Mapping[int, Curve], others: Mapping[int, Curve]) -> list[tuple[float, float]]:
-    """Return, seed by seed, our share of the measurements and evaluations of a whole other search.
+def reached(
+    ours: Mapping[int, Curve], others: Mapping[int, Curve]
+) -> list[tuple[float, float, float]]:
+    """Return, seed by seed, our shares of what a whole other search spent.
 
-    Infinite where the other's final reward was never reached.
+    Our measurements and our evaluations over its episodes, each of which is published as one of
+    both, and our measurements over the distinct programs that it measured here, where equal ones
+    come from a cache. Infinite where its final reward was never reached.
     """
     shares = []
     for seed, other in others.items():
         if seed not in ours:
             continue
-        found = ours[seed].reaches(other.best[-1])
+        found, episodes = ours[seed].reaches(other.best[-1]), len(other.best)
         if found is None:
-            shares.append((np.inf, np.inf))
+            shares.append((np.inf, np.inf, np.inf))
         else:
-            shares.append((found[0] / other.measured[-1], found[1] / other.evaluated[-1]))
+            measured, evaluated = found
+            shares.append(
+                (measured / episodes, evaluated / episodes, measured / other.measured[-1])
+            )
     return shares

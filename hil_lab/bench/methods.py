@@ -9,7 +9,7 @@ from typing import Any
 from host.registry import Registry
 
 # Galen's own budget for the joint agent (paper, section 5).
-GALEN_EPISODES = 410
+GALEN_EPISODES, SHORT_EPISODES = 410, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ for _method in (
         {"demonstrations": 0, "meet_target": False, "imitation": 0.0, "common_share": 0.0},
         predicts=False,
     ),
+    # One of three that a front is compared with, each for a target of its own.
+    Method("galen-short", "galen-joint", SHORT_EPISODES),
     Method("greedy", "greedy", 60),
     Method("tpe", "tpe", 100, predicts=False),
     Method("nsga2", "nsga2", 100, front=True, predicts=False),

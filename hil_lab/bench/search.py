@@ -6,25 +6,40 @@ be made over many sittings, or only printed: `hil-lab bench search --out FOLDER`
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hil_lab.bench.curves import BUDGETS, Curve, lead, mean_at, reached
+from hil_lab.bench.curves import (
+    BUDGETS,
+    Curve,
+    accuracy_within,
+    front,
+    lead,
+    mean_at,
+    reached,
+)
 from hil_lab.bench.heldout import HeldOut, held_out
 from hil_lab.bench.methods import METHODS, methods
 from hil_lab.bench.report import Options, Report, Show, Table, number
 from hil_lab.bench.trials import SHARES, Contest, Trial, trials
 from host.errors import CallerError
-from host.search.episode import Episode
+from host.search.episode import Episode, best
 
 NETWORKS = ("resnet20", "resnet56", "digits-vit")
 SEEDS = (1, 2, 3)
 OURS, RIVAL = "ours", "galen-joint"
 DEFAULT_FOLDER = "runs/bench-search"
 MEASUREMENTS_BAR, EVALUATIONS_BAR = 0.1, 1 / 3
+
+# A front of so many measurements is held against three of Galen's searches, one for each target.
+FRONT_MEASUREMENTS = 60
+FRONT_RIVAL, FRONT_SHARES = "galen-short", (0.3, 0.5, 0.7)
+# Latencies this near are equal.
+EQUAL_RATIO = 0.01
 
 # method -> target -> seed -> curve
 Curves = Mapping[str, Mapping[float, Mapping[int, Curve]]]
@@ -50,23 +65,51 @@ def report(options: Options) -> Report:
 def _network(name: str, folder: Path, options: Options) -> Report:
     contest = Contest(name, folder, options.overrides, options.reporter)
     contest.remember()
-    seeds, chosen = options.seeds or SEEDS, methods(options.methods)
+    seeds = options.seeds or SEEDS
+    chosen = [method for method in methods(options.methods) if method.name != FRONT_RIVAL]
     found: dict[str, list[Kept]] = {method.name: [] for method in chosen}
     for trial in trials([name], chosen, SHARES, seeds):
         found[trial.method.name].append((trial, contest.run(trial)))
     curves = {method: _curves(contest, kept) for method, kept in found.items()}
-    surrogate = None
+    surrogate, fronts = None, []
     if OURS in found:
         surrogate = held_out(contest, found[OURS][0][1])
+    if OURS in found and (not options.methods or FRONT_RIVAL in options.methods):
+        fronts = [_beaten(contest, trial, episodes) for trial, episodes in found[OURS]]
     return Report(
         samples={"network": _samples(name, contest, curves, surrogate)},
         tables=[_table(name, target, curves) for target in SHARES],
         shows=[
             *(show for target in SHARES for show in _shows(name, target, curves)),
             *(surrogate.shows(name) if surrogate else ()),
+            *([_front_show(name, fronts)] if fronts else ()),
         ],
         missing=[] if surrogate else [f"{name}: figures of our search, which was not chosen"],
     )
+
+
+def _beaten(contest: Contest, trial: Trial, ours: Sequence[Episode]) -> float:
+    """Return the share of Galen's finished programs that our front dominates or equals.
+
+    Accuracies within a standard error of the validation images are equal.
+    """
+    points = front(ours, FRONT_MEASUREMENTS - contest.setup_measurements(trial.method))
+    held = []
+    for target in FRONT_SHARES:
+        rival = best(contest.run(Trial(trial.network, METHODS[FRONT_RIVAL], target, trial.seed)))
+        accuracy, images = rival.evaluation.accuracy, rival.evaluation.samples
+        error = math.sqrt(accuracy * (1 - accuracy) / images)
+        found = accuracy_within(points, rival.latency_ms * (1 + EQUAL_RATIO))
+        held.append(found >= accuracy - error)
+    return statistics.mean(held)
+
+
+def _front_show(name: str, shares: Sequence[float]) -> Show:
+    title = (
+        f"{name}: share of three Galen searches of 100 whose result our front of "
+        f"{FRONT_MEASUREMENTS} measurements dominates or equals, mean of seeds"
+    )
+    return Show(title, statistics.mean(shares), "", 1.0)
 
 
 def _curves(contest: Contest, kept: Sequence[Kept]) -> dict[float, dict[int, Curve]]:
@@ -117,9 +160,12 @@ def _shows(name: str, target: float, curves: Curves) -> list[Show]:
     shows = []
     if ours and (rival := curves.get(RIVAL, {}).get(target, {})):
         shares = reached(ours, rival)
-        for at, (what, bar) in enumerate(
-            (("measurements", MEASUREMENTS_BAR), ("evaluations", EVALUATIONS_BAR))
-        ):
+        kinds = (
+            ("measurements, one an episode as published,", MEASUREMENTS_BAR),
+            ("evaluations, one an episode as published,", EVALUATIONS_BAR),
+            ("distinct programs", None),
+        )
+        for at, (what, bar) in enumerate(kinds):
             value = statistics.median(share[at] for share in shares)
             title = f"{where}: share of Galen's {what} until its final reward, median of seeds"
             shows.append(Show(title, value, "", bar, "at most"))

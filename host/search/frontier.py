@@ -42,6 +42,8 @@ class FrontierSettings:
     between: int = 6
     # One in so many measurements goes to a target in between.
     front_every: int = 4
+    # How much more a policy must promise for a target in between to be measured.
+    margin: float = 0.02
     # Evaluations before the accuracy model is trusted, and how much more a removed channel weighs
     # in them than a lost bit, in turn for each target that was asked for.
     design: int = 8
@@ -123,8 +125,8 @@ class Frontier:
     def _forget(self) -> None:
         self.told: list[Told] = []
         self.correction = Correction()
-        # The best measured reward for each target that was asked for.
-        self._best = np.full(len(self.aim.asked), -np.inf)
+        # The best measured reward for each target.
+        self._best = np.full(len(self.aim.ms), -np.inf)
 
     @property
     def program_ms(self) -> ProgramMs:
@@ -161,9 +163,14 @@ class Frontier:
         self._take(Told(policy, evaluation.accuracy, figure.value, measured))
 
     def worth(self, policy: Policy, accuracy: float) -> bool:
-        """Whether a policy of known accuracy promises more than what was measured, for a target."""
+        """Whether a policy of known accuracy promises more than what was measured, for a target.
+
+        For targets that were not asked for, clearly more: a front needs no last digit.
+        """
         rewards = self._told_rewards(Told(policy, accuracy, self._exact_ms(policy), False))
-        return bool((rewards > self._best).any())
+        margin = np.full(len(self.aim.ms), self.settings.margin)
+        margin[self.aim.asked] = 0.0
+        return bool((rewards > self._best + margin).any())
 
     def predict(self, policy: Policy) -> Figure:
         """Return the predicted latency in milliseconds with its 95 % interval."""
@@ -182,9 +189,9 @@ class Frontier:
         self.told.append(told)
 
     def _told_rewards(self, told: Told) -> Floats:
-        """Return the reward of a policy for every target that was asked for."""
+        """Return the reward of a policy for every target."""
         evaluation = _forecast(told.accuracy, told.ms)
-        goals = self.aim.ms[self.aim.asked].tolist()
+        goals = self.aim.ms.tolist()
         return np.asarray([self.problem.reward(evaluation, goal) for goal in goals])
 
     def _learn(self) -> None:

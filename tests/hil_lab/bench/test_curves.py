@@ -51,9 +51,9 @@ def test_what_a_reward_took() -> None:
 
 def test_shares_of_another_search_seed_by_seed() -> None:
     other = Curve(best=(0.6,) * 10, measured=tuple(range(11, 21)), evaluated=tuple(range(1, 11)))
-    assert reached({1: curve()}, {1: other, 2: other}) == [(4 / 20, 3 / 10)]
+    assert reached({1: curve()}, {1: other, 2: other}) == [(4 / 10, 3 / 10, 4 / 20)]
     worse = Curve(best=(0.1,), measured=(3,), evaluated=(1,))
-    assert reached({1: worse}, {1: other}) == [(float("inf"), float("inf"))]
+    assert reached({1: worse}, {1: other}) == [(float("inf"),) * 3]
 
 
 def test_the_lead_of_equals_holds_zero() -> None:
