@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["galen-joint", "tpe"])
+@pytest.mark.parametrize("strategy", ["galen-joint", "tpe", "frontier"])
 def test_a_search_killed_at_twenty_random_instants_ends_as_an_undisturbed_one(
     strategy: str, tmp_path: Path
 ) -> None:

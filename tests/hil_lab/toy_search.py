@@ -24,8 +24,11 @@ from hil_lab.console import Silent
 from hil_lab.experiment import Search
 from hil_lab.recipe import Recipe, SearchTable
 from hil_lab.runs import Run
+from hil_lab.sparing import SparingEvaluator
+from host.evaluate import Figures
 from host.policy import Policy
-from host.search.strategy import Problem
+from host.search.loop import Evaluate
+from host.search.strategy import Problem, Sparing, Strategy
 from host.store import Store
 from host.types import Evaluation
 from tests.host.search import toy
@@ -37,6 +40,8 @@ POLL_S = 0.002
 # An evaluation takes its time, and most kills should fall into one.
 EVALUATION_S = 0.01
 AGENT = {"hidden": (32, 24), "warmup_episodes": 4, "batch": 32}
+ISLANDS = {"generations": 3, "population": 6, "offspring": 6, "design": 4, "planned": 4}
+AGENTS = {"galen-joint": AGENT, "frontier": ISLANDS}
 
 
 @dataclass
@@ -61,15 +66,27 @@ class ToySearch(Search):
     def evaluator(self) -> Any:  # type: ignore[override]
         return Evaluator()
 
+    def _evaluate(self, strategy: Strategy) -> Evaluate:
+        if not isinstance(strategy, Sparing):
+            return self.evaluator  # type: ignore[no-any-return]
+        return SparingEvaluator(strategy, self.evaluator, measured)
+
     @cached_property
     def reference_ms(self) -> float:  # type: ignore[override]
         return 10.0
 
 
+def measured(policy: Policy) -> Figures:
+    """Return the toy's latency as a board's."""
+    figure = toy.evaluate(policy).latency_ms
+    assert figure is not None
+    return Figures("", 0, figure)
+
+
 def search(strategy: str, folder: Path) -> None:
     """Start or go on with the search of a folder, and leave its policies in done.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    agent = AGENT if strategy.startswith("galen") else {}
+    agent = AGENTS.get(strategy, {})
     table = SearchTable(strategy, (TARGET,), EPISODES, seed=3, agent=agent)
     recipe = Recipe(model="toy", data="toy", search=table)
     bench = SimpleNamespace(run=Run(folder), recipe=recipe, reporter=Silent())
