@@ -32,6 +32,10 @@ class Method:
 METHODS: Registry[Method] = Registry("search method")
 for _method in (
     Method("ours", "frontier", 100, front=True, kernels=True),
+    *(
+        Method(f"ours-no-{part}", "frontier", 100, {part: False}, front=True, kernels=True)
+        for part in ("sensitivity", "surrogate", "kernels")
+    ),
     Method("hirelc", "hirelc", 100),
     Method("hirelc-on-target", "hirelc", 100, {"meet_target": True}),
     Method("galen-joint", "galen-joint", GALEN_EPISODES),
