@@ -34,6 +34,8 @@ LEAST_FACTOR = 1.0
 SPREAD = 0.8
 # Standard deviation of stretched accuracies about the model before anything is known.
 NOISE = 0.4
+# So many times as far nothing is looked for.
+FARTHEST = 8.0
 # Before anything is known: a, log b and log c, and how far they may lie from it.
 START, REACH = np.asarray([0.0, np.log(2.0), -3.0]), np.asarray([3.0, 1.0, 1.0])
 
@@ -167,7 +169,9 @@ def _fit(harm: Floats, values: Floats, noise: float, prior: Floats) -> Floats:
         missed = 0.5 * (error**2).sum() * noise**2 + 0.5 * (away * (x - prior)).sum()
         return float(missed), gradient + away
 
-    found: Floats = minimize(loss, prior, jac=True, method="L-BFGS-B").x
+    # A line search tries steps whose exponentials are infinite, unless it is held back.
+    bounds = list(zip(prior - FARTHEST * width, prior + FARTHEST * width, strict=True))
+    found: Floats = minimize(loss, prior, jac=True, method="L-BFGS-B", bounds=bounds).x
     return found
 
 
