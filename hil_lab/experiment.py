@@ -5,7 +5,8 @@ This is the wiring: here, and nowhere else, search, network, compiler, board and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -100,17 +101,7 @@ class Search:
         """Per-layer predictions, profiled once per run."""
         run, space = self.bench.run, self.bench.space
         if not run.path(PROFILES).is_file():
-            total = len(uniform_programs(space))
-            with self.bench.reporter.progress("profile", self.session.info.name, total) as advance:
-                done = 0
-
-                def profile(policy: Policy) -> list[tuple[str, float]]:
-                    nonlocal done
-                    rows = list(self.meter.profile(self._prepared(policy), policy))
-                    done += 1
-                    advance(done, "")
-                    return rows
-
+            with self._profiling(len(uniform_programs(space))) as profile:
                 run.write(PROFILES, profile_layers(space, profile).to_dict())
         return LayerTimes(space, run.read(PROFILES))
 
@@ -119,21 +110,25 @@ class Search:
         """Predictions from the kernels of a program, some programs profiled once per run."""
         run, space = self.bench.run, self.bench.space
         if not run.path(KERNELS).is_file():
-            total = len(timed_programs(space))
-            with self.bench.reporter.progress("profile", self.session.info.name, total) as advance:
-                done = 0
-
-                def profile(policy: Policy) -> list[tuple[str, float]]:
-                    nonlocal done
-                    rows = list(self.meter.profile(self._prepared(policy), policy))
-                    done += 1
-                    advance(done, "")
-                    return rows
-
+            with self._profiling(len(timed_programs(space))) as profile:
                 timed = time_kernels(space, self._kernel_rows, profile)
                 run.write(KERNELS, {"timed": [asdict(sample) for sample in timed]})
         timed = [Timed(**raw) for raw in run.read(KERNELS)["timed"]]
         return KernelTimes(self._kernel_rows, timed)
+
+    @contextmanager
+    def _profiling(self, programs: int) -> Iterator[Callable[[Policy], list[tuple[str, float]]]]:
+        """Yield what profiles a program on the board and counts it as progress."""
+        what = self.session.info.name
+        with self.bench.reporter.progress("profile", what, programs) as advance:
+            done = itertools.count(1)
+
+            def profile(policy: Policy) -> list[tuple[str, float]]:
+                rows = list(self.meter.profile(self._prepared(policy), policy))
+                advance(next(done), "")
+                return rows
+
+            yield profile
 
     def _kernel_rows(self, policy: Policy) -> list[dict[str, Any]]:
         plan = self.builder.plan(self.bench.subject.network, policy)

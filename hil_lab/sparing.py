@@ -39,13 +39,4 @@ class SparingEvaluator:
         scored = self.score(policy)
         if not self.strategy.worth(policy, scored.accuracy):
             return replace(scored, latency_ms=self.strategy.predict(policy), measurements=())
-        figures = self.measure(policy)
-        return replace(
-            scored,
-            size_bytes=figures.size_bytes,
-            latency_ms=figures.latency_ms,
-            energy_mj=figures.energy_mj,
-            artifact=figures.artifact,
-            measurements=(figures.measurement,),
-            verdict=figures.verdict,
-        )
+        return replace(scored, **self.measure(policy).to_evaluation())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,17 @@ class Figures:
     energy_mj: Figure | None = None
     measurement: str = ""
     verdict: str = ""
+
+    def to_evaluation(self) -> dict[str, Any]:
+        """Return the fields of an evaluation that say what its program is and costs."""
+        return {
+            "size_bytes": self.size_bytes,
+            "latency_ms": self.latency_ms,
+            "energy_mj": self.energy_mj,
+            "artifact": self.artifact,
+            "measurements": (self.measurement,),
+            "verdict": self.verdict,
+        }
 
 
 class ProgramMeter(Protocol):
@@ -241,12 +252,7 @@ def evaluation(
         split=split,
         macs=sum(policy_macs(graph, policy).values()),
         bops=sum(policy_bops(graph, policy).values()),
-        size_bytes=figures.size_bytes,
-        latency_ms=figures.latency_ms,
-        energy_mj=figures.energy_mj,
-        artifact=figures.artifact,
-        measurements=(figures.measurement,),
-        verdict=figures.verdict,
+        **figures.to_evaluation(),
     )
 
 

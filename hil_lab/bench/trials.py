@@ -198,14 +198,13 @@ class Contest:
         )
 
     def remember(self) -> None:
-        """Take over the evaluations of all trials that are kept: equal policies score equally."""
-        for path in sorted((self.folder / self.network).glob("*.jsonl")):
-            for episode in read_episodes(path):
-                self.known.setdefault(episode.policy.digest(), episode.evaluation)
+        """Take over the evaluations of all trials that are kept: equal policies score equally.
 
-    def compressed(self, policy: Policy) -> Any:
-        """Return the calibrated network of a policy."""
-        return self.bench.subject.compressed(policy)
+        But those with a predicted latency: what one method did not ask for, another may.
+        """
+        for path in sorted((self.folder / self.network).glob("*.jsonl")):
+            for episode in filter(lambda episode: episode.measured, read_episodes(path)):
+                self.known.setdefault(episode.policy.digest(), episode.evaluation)
 
 
 def trials(

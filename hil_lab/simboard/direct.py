@@ -16,6 +16,7 @@ from hil_lab.simboard.cost import program_costs
 from hil_lab.simboard.power import watts
 from host.evaluate import Figures
 from host.lower.build import Builder
+from host.lower.plan import Plan
 from host.lower.weights import row
 from host.policy import Policy, program_digest
 from host.types import Figure
@@ -31,7 +32,7 @@ class DirectMeter:
     def figures(self, network: nn.Module, policy: Policy) -> Figures:
         """Return the figures of a program that is planned, not built."""
         plan = self.builder.plan(network, policy)
-        seconds = sum(cost for _, cost in self._costs(network, policy))
+        seconds = sum(cost for _, cost in self._costs(plan, policy))
         structure = program_digest(
             self.builder.graph, policy, self.builder.target.name, self.builder.threads
         )
@@ -46,11 +47,11 @@ class DirectMeter:
 
     def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
         """Yield (layer, milliseconds) of every kernel call."""
-        for layer, seconds in self._costs(network, policy):
+        for layer, seconds in self._costs(self.builder.plan(network, policy), policy):
             yield layer, seconds * 1e3
 
-    def _costs(self, network: nn.Module, policy: Policy) -> list[tuple[str, float]]:
-        plan = self.builder.plan(network, policy)
+    def _costs(self, plan: Plan, policy: Policy) -> list[tuple[str, float]]:
+        """Return the layer and the seconds of every kernel call."""
         rows = self.builder.rows(plan, policy)
         manifest = {"kernels": rows, "threads": self.builder.threads}
         costs = program_costs(manifest, self.clock_hz)

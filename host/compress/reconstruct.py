@@ -74,14 +74,6 @@ def teacher(module: nn.Module, layers: Sequence[str], images: Tensor) -> Teacher
     return Teacher(images, rows, outputs)
 
 
-def reconstruct(
-    compressed: nn.Module, original: nn.Module, policy: Policy, plan: PruningPlan, known: Teacher
-) -> None:
-    """Solve and calibrate every layer of a compressed network in place, in order of execution."""
-    with solving(compressed, original, policy, plan, known):
-        compressed(known.images)
-
-
 @contextmanager
 def solving(
     compressed: nn.Module,

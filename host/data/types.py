@@ -124,8 +124,11 @@ class Data:
 
     def calibration(self, count: int, *, seed: int = 0) -> Tensor:
         """Return `count` un-augmented training images as input, the same ones for a seed."""
-        order = np.random.default_rng(seed).permutation(len(self.train))[:count]
-        return self.tensor(self.train.images[order])
+        return self.tensor(self.calibration_split(count, seed=seed).images)
+
+    def calibration_split(self, count: int, *, seed: int = 0) -> Split:
+        """Return the images of `calibration` with their labels."""
+        return self.train.take(np.random.default_rng(seed).permutation(len(self.train))[:count])
 
     def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Data:
         """Return the same images with other constants."""

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from host.compress.quantize import QuantLayer
 
-Forward = Callable[..., Any]
+Forward = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -72,9 +71,7 @@ def fisher(
 
 
 def _samples(data: Data, count: int) -> _Labelled:
-    """Return the images of `data.calibration(count)` with their labels."""
-    order = np.random.default_rng(0).permutation(len(data.train))[:count]
-    chosen = data.train.take(order)
+    chosen = data.calibration_split(count)
     return _Labelled(data.tensor(chosen.images), torch.from_numpy(chosen.labels))
 
 

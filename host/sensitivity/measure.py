@@ -28,7 +28,8 @@ from host.data import Data
 from host.errors import UnsupportedLayer
 from host.identity import network_digest
 from host.policy import INT8_BITS, MAX_MIX_BITS
-from host.sensitivity.replay import Forward, Replay
+from host.prefix.calls import Forward
+from host.sensitivity.replay import Replay
 from host.sensitivity.table import SENSITIVITY_FORMAT, SETTINGS, Entry, SensitivityTable, Setting
 from host.types import Graph
 

@@ -6,14 +6,13 @@ which costs little and needs no knowledge of the network. Never changes a weight
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Forward = Callable[..., Tensor]
+from host.prefix.calls import Forward, answering
 
 
 class Replay:
@@ -41,7 +40,7 @@ class Replay:
         return self._run({**remembered, **(changed or {})})
 
     def _run(self, forwards: Mapping[str, Forward]) -> Tensor:
-        with torch.no_grad(), _forwards(self._module, forwards):
+        with torch.no_grad(), answering(self._module, forwards):
             out: Tensor = self._module(self._x)
         return out
 
@@ -59,16 +58,3 @@ class Replay:
 
 def _returning(output: Tensor) -> Forward:
     return lambda *_, **__: output.clone()
-
-
-@contextmanager
-def _forwards(network: nn.Module, replacements: Mapping[str, Forward]) -> Iterator[None]:
-    """Let modules answer by other functions for a while."""
-    modules = {network.get_submodule(name): forward for name, forward in replacements.items()}
-    for module, forward in modules.items():
-        module.forward = forward
-    try:
-        yield
-    finally:
-        for module in modules:
-            del module.forward
