@@ -61,8 +61,7 @@ def teacher(module: nn.Module, layers: Sequence[str], images: Tensor) -> Teacher
 
     def remember(layer: str, at: nn.Module, _inputs: Any, out: Tensor) -> None:
         answers = flat(out)
-        weight: Tensor = at.weight  # type: ignore[assignment]
-        count = max(SAMPLES_PER_UNKNOWN * weight[0].numel(), LEAST_SAMPLES)
+        count = max(SAMPLES_PER_UNKNOWN * unknowns(at), LEAST_SAMPLES) if solvable(at) else 0
         rows[layer] = torch.randperm(len(answers), generator=generator)[:count]
         outputs[layer] = answers[rows[layer]].clone()
 
@@ -186,12 +185,11 @@ class System:
 
 
 def _solve(module: nn.Module, x: Tensor, wanted: Tensor, rows: Tensor) -> None:
-    weight: Tensor = module.weight  # type: ignore[assignment]
     if isinstance(module, QuantLayer):
-        module.clip_ratio.copy_(best_clip_ratio(weight, module.weight_bits))
+        module.clip_ratio.copy_(best_clip_ratio(module.weight, module.weight_bits))
         module.fit_range(thinned(x))
         x = module.quantized_input(x)
-    if weight[0].numel() <= MOST_UNKNOWNS:
+    if solvable(module):
         System.of(module, x, wanted, rows).solve(module)
 
 
@@ -261,6 +259,17 @@ def _padding(module: nn.Conv2d) -> tuple[int, int, int, int]:
     assert not isinstance(module.padding, str)
     rows, columns = module.padding
     return columns, columns, rows, rows
+
+
+def unknowns(module: nn.Module) -> int:
+    """Return the weights of one output channel of a layer."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return weight[0].numel()
+
+
+def solvable(module: nn.Module) -> bool:
+    """Whether a layer is small enough to be solved; others keep their weights."""
+    return unknowns(module) <= MOST_UNKNOWNS
 
 
 def flat(out: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 One pass of the uncompressed network over calibration images. The figure is the squared error of a
 layer's outputs over their variance, after its weights were solved for them: with inputs or weights
 of few bits, and, for the driver of a channel group, summed over the layers that read what is left
-of the group. No network is run for any setting.
+of the group. Layers that are too large to be solved answer with the weights that they have. No
+network is run for any setting.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ from host.compress.layers import QuantLayer
 from host.compress.plan import ChannelGroup, Member, PruningPlan
 from host.compress.prune import strongest
 from host.compress.quantize import quantized
-from host.compress.ranges import thinned
-from host.compress.reconstruct import MOST_UNKNOWNS, System, Teacher, flat
+from host.compress.ranges import best_clip_ratio, thinned
+from host.compress.reconstruct import System, Teacher, flat, solvable
 from host.errors import UnsupportedLayer
 from host.policy import INT8_BITS, MAX_MIX_BITS
 from host.sensitivity.table import SPARSITIES, Kind
@@ -44,17 +45,13 @@ def residuals(
     losses: dict[str, np.ndarray] = {g.driver: np.zeros(len(SPARSITIES)) for g in plan.groups}
 
     def look(layer: str, at: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> None:
-        weight: Tensor = at.weight  # type: ignore[assignment]
-        if weight[0].numel() > MOST_UNKNOWNS:
-            return
-        wanted = flat(out)[known.rows[layer]]
         on_progress(sum(bool(row) for row in table.values()), layer)
-        table[layer] |= _formats(at, inputs[0], wanted, known.rows[layer])
-        system = System.of(at, inputs[0], wanted, known.rows[layer])
+        asked = (_Solved if solvable(at) else _Kept)(at, inputs[0], out, known.rows[layer])
+        table[layer] |= _formats(asked)
         for group in plan.groups:
             for member in group.members:
                 if member.module == layer and member.side == "in":
-                    losses[group.driver] += _widths(module, group, system, member)
+                    losses[group.driver] += _widths(module, group, asked, member)
 
     with ExitStack() as hooks, evaluating(module), torch.no_grad():
         for layer in known.rows:
@@ -66,35 +63,77 @@ def residuals(
     return table
 
 
-def _formats(
-    layer: nn.Module, x: Tensor, wanted: Tensor, rows: Tensor
-) -> dict[Kind, tuple[float, ...]]:
+class _Solved:
+    """A layer whose compressed weights are solved for what it answers at some rows."""
+
+    def __init__(self, layer: nn.Module, x: Tensor, out: Tensor, rows: Tensor) -> None:
+        self.layer, self._x, self._rows = layer, x, rows
+        self._wanted = flat(out)[rows]
+
+    @cached_property
+    def _system(self) -> System:
+        return System.of(self.layer, self._x, self._wanted, self._rows)
+
+    def quantized(self, weight_bits: int, act_bits: int) -> float:
+        """Return what is lost with so many bits: a share of the outputs' variance."""
+        made = _quantized(self.layer, self._x, weight_bits, act_bits)
+        system = System.of(made, made.quantized_input(self._x), self._wanted, self._rows)
+        system.solve(made)
+        return system.loss(made.weight)
+
+    def without(self, channels: Any) -> float:
+        """Return what is lost where some input channels are gone."""
+        return self._system.loss_without(channels)
+
+
+class _Kept:
+    """A layer that keeps its weights, rounded or not."""
+
+    def __init__(self, layer: nn.Module, x: Tensor, out: Tensor, rows: Tensor) -> None:
+        self.layer, self._x, self._wanted = layer, x, flat(out)
+
+    def quantized(self, weight_bits: int, act_bits: int) -> float:
+        """Return what is lost with so many bits: a share of the outputs' variance."""
+        return self._loss(_quantized(self.layer, self._x, weight_bits, act_bits).forward(self._x))
+
+    def without(self, channels: Any) -> float:
+        """Return what is lost where some input channels are gone."""
+        axis = 1 if isinstance(self.layer, nn.Conv2d) else -1
+        # Its hook would look at it again.
+        left = self._x.index_fill(axis, torch.as_tensor(channels), 0.0)
+        return self._loss(self.layer.forward(left))
+
+    def _loss(self, out: Tensor) -> float:
+        error = (flat(out) - self._wanted).square().mean(0).sum()
+        variance = self._wanted.var(0, correction=0).sum()
+        return float(error / variance) if variance > 0 else 0.0
+
+
+def _quantized(layer: nn.Module, x: Tensor, weight_bits: int, act_bits: int) -> QuantLayer:
+    made = quantized(copy.deepcopy(layer), weight_bits, act_bits)
+    made.clip_ratio.copy_(best_clip_ratio(made.weight, weight_bits))
+    made.fit_range(thinned(x))
+    return made
+
+
+def _formats(asked: _Solved | _Kept) -> dict[Kind, tuple[float, ...]]:
     try:
         return {
-            "act": tuple(_loss(layer, x, wanted, rows, INT8_BITS, bits) for bits in BITS),
-            "weight": tuple(_loss(layer, x, wanted, rows, bits, INT8_BITS) for bits in BITS),
-            "int8": (_loss(layer, x, wanted, rows, INT8_BITS, INT8_BITS),),
+            "act": tuple(asked.quantized(INT8_BITS, bits) for bits in BITS),
+            "weight": tuple(asked.quantized(bits, INT8_BITS) for bits in BITS),
+            "int8": (asked.quantized(INT8_BITS, INT8_BITS),),
         }
     except UnsupportedLayer:
         return {}
 
 
-def _loss(
-    layer: nn.Module, x: Tensor, wanted: Tensor, rows: Tensor, weight_bits: int, act_bits: int
-) -> float:
-    """Return the share of the outputs' variance that a quantized layer cannot give."""
-    made: QuantLayer = quantized(copy.deepcopy(layer), weight_bits, act_bits)
-    made.fit_range(thinned(x))
-    system = System.of(made, made.quantized_input(x), wanted, rows)
-    system.solve(made)
-    return system.loss(made.weight)
-
-
-def _widths(network: nn.Module, group: ChannelGroup, system: System, member: Member) -> np.ndarray:
+def _widths(
+    network: nn.Module, group: ChannelGroup, asked: _Solved | _Kept, member: Member
+) -> np.ndarray:
     """Return the loss of a reading layer for every sparsity of the group that it reads."""
     losses = []
     for setting in SPARSITIES:
         keep = max(round(group.width * (1 - setting.value)), 1)
         kept = np.isin(member.root, strongest(network, group, keep))
-        losses.append(system.loss_without(member.local[~kept]) if not kept.all() else 0.0)
+        losses.append(asked.without(member.local[~kept]) if not kept.all() else 0.0)
     return np.asarray(losses)

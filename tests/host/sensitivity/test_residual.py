@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from host.compress import reconstruct
 from host.compress.reconstruct import teacher
 from host.data import load_data
 from host.graph import trace_with_plan
@@ -51,3 +52,17 @@ def test_the_network_stays_as_it_was(bench: Any) -> None:
     residuals(network, plan, known)
     for name, tensor in network.state_dict().items():
         assert bool((tensor == before[name]).all()), name
+
+
+def test_layers_that_are_too_large_to_be_solved_cost_something_too(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, graph, plan, known = bench
+    solved = residuals(network, plan, known)
+    monkeypatch.setattr(reconstruct, "MOST_UNKNOWNS", 0)
+    kept = residuals(network, plan, teacher(network, list(known.rows), known.images))
+    for layer in graph.layers:
+        for kind in ("act", "weight"):
+            assert kept[layer.name][kind][0] >= 0.9 * solved[layer.name][kind][0]
+    for group in plan.groups:
+        assert kept[group.driver]["prune"][5] > 0.9 * solved[group.driver]["prune"][5] > 0
