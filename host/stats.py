@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 BOOTSTRAP_RESAMPLES = 2000
 OUTLIER_MODIFIED_Z = 14.8
@@ -51,3 +52,10 @@ def outliers(samples: Sequence[float]) -> list[int]:
         return []
     z = 0.6745 * np.abs(values - np.median(values)) / mad
     return [int(i) for i in np.flatnonzero(z > OUTLIER_MODIFIED_Z)]
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> float:
+    """Return the rank correlation of two series."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(a, b).statistic)

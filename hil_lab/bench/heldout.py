@@ -8,21 +8,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hil_lab.bench.methods import METHODS
 from hil_lab.bench.report import Show
-from hil_lab.bench.trials import Contest, Trial
+from hil_lab.bench.trials import Contest
 from host.blocks import blocks
+from host.encoding import Batch, Encoding, Floats, join
 from host.policy import Policy, uncompressed
-from host.search.encoding import Encoding, Floats, join
 from host.search.episode import Episode
-from host.search.islands import Islands
+from host.search.islands import Forecasts, Islands
+from host.stats import spearman
 from host.surrogate.accuracy import AccuracyModel
-from host.surrogate.latency import LayerLatency, spearman
+from host.surrogate.latency import LayerLatency
 
 POLICIES, PER_ROUND = 100, 4
 TOLD = 60
 TARGETS = (0.25, 1.1, 12)
 JITTER = 0.7
+# Keeps logarithms of no harm away from infinity, and policies near their target.
+FLOOR, MISS_PENALTY = 0.02, 30.0
 FILE = "held-out.json"
 
 
@@ -51,8 +53,7 @@ class HeldOut:
 
 def held_out(contest: Contest, episodes: Sequence[Episode]) -> HeldOut:
     """Fit to the first evaluations of a search and forecast policies that are drawn apart."""
-    trial = Trial(contest.network, METHODS["ours"], 0.5, 0)
-    encoding = Encoding(contest.problem(trial))
+    encoding = Encoding(contest.bench.space, contest.bench.residuals)
     groups = [block.layers for block in blocks(encoding.graph)]
     policies = _policies(contest, encoding, groups)
     truth = [contest.evaluator(policy) for policy in policies]
@@ -90,24 +91,15 @@ def _policies(
     low, high, count = TARGETS
     targets = np.geomspace(low, high, count) * contest.reference_ms
     start = join([encoding.random(64, rng), encoding.batch([uncompressed(encoding.graph)])])
+
+    def score(figures: Floats, target: int) -> Floats:
+        missed = np.abs(figures[:, 1] / targets[target] - 1)
+        return np.asarray(figures[:, 0] - MISS_PENALTY * missed)
+
     found: dict[str, Policy] = {}
     while len(found) < POLICIES:
-        islands, weight = Islands(encoding, groups), np.exp(rng.normal())
-        by_driver, by_layer = (
-            np.exp(JITTER * rng.normal(size=n))
-            for n in (len(encoding.drivers), len(encoding.layers))
-        )
-
-        def forecasts(batch: object, w: float = weight) -> Floats:
-            pruning, formats = encoding.harm(batch)  # type: ignore[arg-type]
-            harm = w * (pruning @ by_driver) + formats @ by_layer  # noqa: B023
-            return np.stack([-np.log(0.02 + harm), latency(batch)], 1)  # type: ignore[arg-type]
-
-        def score(figures: Floats, target: int) -> Floats:
-            missed = np.abs(figures[:, 1] / targets[target] - 1)
-            return np.asarray(figures[:, 0] - 30 * missed)
-
-        populations = islands.evolve(start, count, forecasts, score, rng)
+        forecasts = _jittered(encoding, latency, rng)
+        populations = Islands(encoding, groups).evolve(start, count, forecasts, score, rng)
         for at in rng.choice(count, PER_ROUND, replace=False):
             batch = populations[int(at)].batch
             policy = encoding.policy(batch, int(rng.integers(min(8, len(batch)))))
@@ -115,3 +107,17 @@ def _policies(
     policies = list(found.values())[:POLICIES]
     path.write_text(json.dumps([policy.to_dict() for policy in policies]))
     return policies
+
+
+def _jittered(encoding: Encoding, latency: LayerLatency, rng: np.random.Generator) -> Forecasts:
+    """Return forecasts by harms that are off by a random factor for every decision."""
+    weight = np.exp(rng.normal())
+    by_driver = weight * np.exp(JITTER * rng.normal(size=len(encoding.drivers)))
+    by_layer = np.exp(JITTER * rng.normal(size=len(encoding.layers)))
+
+    def forecasts(batch: Batch) -> Floats:
+        pruning, formats = encoding.harm(batch)
+        harm = pruning @ by_driver + formats @ by_layer
+        return np.stack([-np.log(FLOOR + harm), latency(batch)], 1)
+
+    return forecasts

@@ -1,24 +1,24 @@
 """Our search: one front for all targets, from few measurements, guided by surrogates.
 
-Accuracy is forecast from divergences (host.surrogate.accuracy), latency from the kernels of the
-program (host.kernel_times), corrected by every measurement. Between two measurements a population
-for each target evolves on the forecasts; then the policy that promises most for one of the targets
-is made exact and measured. Targets take turns: those that were asked for, and others in between.
+Accuracy is forecast from what solving cannot make up for (host.surrogate.accuracy), latency from
+the kernels of the program (host.kernel_times), corrected by every measurement. Between two
+evaluations a population for each target evolves on the forecasts; then the policy that promises
+most for one of the targets is made exact and scored, and measured where that is worth it. Targets
+take turns: those that were asked for, and others in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from host.blocks import blocks
+from host.encoding import Batch, Encoding, Floats, Harms, Ints, join
 from host.errors import RecipeError
 from host.policy import Policy, uncompressed
-from host.search.encoding import Batch, Encoding, Floats, Ints, harms, join
 from host.search.islands import Islands, IslandSettings
 from host.search.settings import settings_from
 from host.search.strategy import SETTINGS, STRATEGIES, Problem, State
@@ -28,6 +28,8 @@ from host.types import Evaluation, Figure
 
 # Of every population, how many seed the next one.
 LIVING = 8
+# Divergences in nats are expm1 of this times the table's normalised features, up to one factor.
+LOG_SPAN = 2.5
 GOLDEN = 0.618034
 # Beyond this share of a target forecasts are not believed: what they promise costs more than it
 # brings, and this is how much more.
@@ -107,11 +109,12 @@ class Frontier:
 
     def __init__(self, problem: Problem) -> None:
         self.settings = settings_from(FrontierSettings, problem.settings)
-        if problem.layer_ms is None and problem.program_ms is None:
-            raise RecipeError("the frontier strategy needs predicted latencies")
         self.problem = problem
+        self.program_ms = self._prediction()
         table = harms(problem)
-        self.encoding = Encoding(problem, table if self.settings.sensitivity else alike(table))
+        self.encoding = Encoding(
+            problem.space, table if self.settings.sensitivity else alike(table)
+        )
         self.groups = [block.layers for block in blocks(self.encoding.graph)]
         size = (self.settings.population, self.settings.offspring, self.settings.generations)
         self.islands = Islands(self.encoding, self.groups, IslandSettings(*size))
@@ -128,14 +131,14 @@ class Frontier:
         # The best measured reward for each target.
         self._best = np.full(len(self.aim.ms), -np.inf)
 
-    @property
-    def program_ms(self) -> ProgramMs:
-        """Predicts a program's time layer by layer."""
+    def _prediction(self) -> ProgramMs:
+        """Return what predicts a program's time layer by layer: from its kernels where it can."""
         problem = self.problem
-        exact = problem.program_ms if self.settings.kernels else problem.layer_ms
-        predict = exact or problem.program_ms or problem.layer_ms
-        assert predict is not None
-        return predict
+        if self.settings.kernels and problem.program_ms is not None:
+            return problem.program_ms
+        if problem.layer_ms is None:
+            raise RecipeError("frontier: predicted latencies are missing; leave kernels = true")
+        return problem.layer_ms
 
     @cached_property
     def latency(self) -> LayerLatency:
@@ -167,10 +170,10 @@ class Frontier:
 
         For targets that were not asked for, clearly more: a front needs no last digit.
         """
-        rewards = self._told_rewards(Told(policy, accuracy, self._exact_ms(policy), False))
+        ms = self._corrected(policy, self.program_ms(policy))
         margin = np.full(len(self.aim.ms), self.settings.margin)
         margin[self.aim.asked] = 0.0
-        return bool((rewards > self._best + margin).any())
+        return bool((self._rewards(accuracy, ms) > self._best + margin).any())
 
     def predict(self, policy: Policy) -> Figure:
         """Return the predicted latency in milliseconds with its 95 % interval."""
@@ -185,12 +188,12 @@ class Frontier:
         if told.measured:
             ms = self.program_ms(told.policy)
             self.correction.learn(shares(told.policy, ms), told.ms / sum(ms.values()))
-            self._best = np.maximum(self._best, self._told_rewards(told))
+            self._best = np.maximum(self._best, self._rewards(told.accuracy, told.ms))
         self.told.append(told)
 
-    def _told_rewards(self, told: Told) -> Floats:
-        """Return the reward of a policy for every target."""
-        evaluation = _forecast(told.accuracy, told.ms)
+    def _rewards(self, accuracy: float, ms: float) -> Floats:
+        """Return the reward of an accuracy and a latency for every target."""
+        evaluation = _forecast(accuracy, ms)
         goals = self.aim.ms.tolist()
         return np.asarray([self.problem.reward(evaluation, goal) for goal in goals])
 
@@ -272,9 +275,6 @@ class Frontier:
             float(values[first]), code, policies[first], exact_ratio=float(exact[first]) / fast
         )
 
-    def _exact_ms(self, policy: Policy) -> float:
-        return self._corrected(policy, self.program_ms(policy))
-
     def _corrected(self, policy: Policy, ms: Mapping[str, float]) -> float:
         """Return the latency of a policy whose layers are predicted to take `ms`."""
         factor, _ = self.correction(shares(policy, ms))
@@ -322,14 +322,24 @@ class Frontier:
         self.latency.load_state_dict(state["latency"])
 
 
-def alike(sensitivity: Mapping[str, Mapping[Any, Sequence[float]]]) -> dict[str, Any]:
-    """Return a table in which all layers are as sensitive as the average one."""
-    kinds = {kind for row in sensitivity.values() for kind in row}
+def harms(problem: Problem) -> Harms:
+    """Return what adds up over layers: errors that solving leaves, else divergences in nats."""
+    if problem.residuals:
+        return problem.residuals
+    return {
+        layer: {kind: np.expm1(LOG_SPAN * np.asarray(row)).tolist() for kind, row in rows.items()}
+        for layer, rows in problem.sensitivity.items()
+    }
+
+
+def alike(table: Harms) -> Harms:
+    """Return a table in which every layer is as sensitive as the average one."""
+    kinds = {kind for row in table.values() for kind in row}
     mean = {
-        kind: tuple(np.mean([row[kind] for row in sensitivity.values() if kind in row], axis=0))
+        kind: tuple(np.mean([row[kind] for row in table.values() if kind in row], axis=0))
         for kind in kinds
     }
-    return dict.fromkeys(sensitivity, mean)
+    return dict.fromkeys(table, mean)
 
 
 def _batch(widths: list[list[int]], forms: list[list[int]]) -> Batch:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from host.search.encoding import Batch, Encoding, Floats, join
+from host.encoding import Batch, Encoding, Floats, join
 
 # policies -> what is forecast of each: [n, figures]
 Forecasts = Callable[[Batch], Floats]

@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from host.search.encoding import Batch, Encoding, Floats
+from host.encoding import Batch, Encoding, Floats
 
 # Keeps logits of perfect scores and of chance within reach of the others.
 EDGE = 0.01

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from host.encoding import Batch, Encoding, Floats
 from host.policy import MODES, Policy
-from host.search.encoding import Batch, Encoding, Floats
 
 ProgramMs = Callable[[Policy], Mapping[str, float]]
 PLANNED = 300
@@ -159,10 +159,3 @@ def _ridge(features: Floats, ms: Floats) -> Floats:
     """Return coefficients of least squared error, small ones where data says nothing."""
     gram = features.T @ features + RIDGE * len(ms) * np.eye(features.shape[1])
     return np.asarray(np.linalg.solve(gram, features.T @ ms), dtype=np.float64)
-
-
-def spearman(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> float:
-    """Return the rank correlation of two series."""
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(a, b).statistic)

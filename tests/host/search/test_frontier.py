@@ -83,5 +83,5 @@ def test_measurements_correct_predictions() -> None:
 
 
 def test_without_predictions_it_says_what_is_missing() -> None:
-    with pytest.raises(RecipeError, match="predicted latencies"):
+    with pytest.raises(RecipeError, match="predicted latencies are missing"):
         Frontier(replace(problem(0, 5), layer_ms=None))

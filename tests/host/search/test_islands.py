@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from host.search.encoding import Batch, Encoding, Floats
+from host.encoding import Batch, Encoding, Floats
 from host.search.islands import Islands, IslandSettings
-from tests.host.search.toy import SPACE, problem
+from tests.host.search.toy import SPACE
 
-ENCODING = Encoding(problem(0, 1))
+ENCODING = Encoding(SPACE)
 GROUPS = [[layer.name] for layer in SPACE.graph.layers]
 
 

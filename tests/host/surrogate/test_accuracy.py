@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from host.search.encoding import Batch, Encoding, Floats
+from host.encoding import Batch, Encoding, Floats
+from host.search.frontier import harms
+from host.stats import spearman
 from host.surrogate.accuracy import AccuracyModel, stretch, unstretch
-from host.surrogate.latency import spearman
-from tests.host.search.toy import GRAPH, problem
+from tests.host.search.toy import GRAPH, SPACE, problem
 
-ENCODING = Encoding(problem(0, 1))
+ENCODING = Encoding(SPACE, harms(problem(0, 1)))
 GROUPS = [[layer.name] for layer in GRAPH.layers]
 NOISE = 0.25
 

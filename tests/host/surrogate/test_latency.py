@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from host.search.encoding import Encoding
+from host.encoding import Encoding
 from host.surrogate.latency import Correction, LayerLatency, shares
-from tests.host.search.toy import layer_ms, problem
+from tests.host.search.toy import SPACE, layer_ms
 
-ENCODING = Encoding(problem(0, 1))
+ENCODING = Encoding(SPACE)
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from host.encoding import Encoding, join
 from host.graph import trace_unpruned
 from host.lower.targets import refusal
 from host.models import make_network
 from host.policy import Space
-from host.search.encoding import Encoding, join
-from host.search.reward import absolute
-from host.search.strategy import Problem
 
 MODELS = {"cifar-resnet8": (3, 32, 32), "digits-vit": (1, 8, 8), "digits-cnn": (1, 8, 8)}
 
@@ -21,8 +19,7 @@ MODELS = {"cifar-resnet8": (3, 32, 32), "digits-vit": (1, 8, 8), "digits-cnn": (
 def encoding(model: str) -> Encoding:
     shape = MODELS[model]
     network = make_network(model, classes=10, input_shape=shape, seed=0)
-    space = Space(trace_unpruned(network, model, shape, 10), refusal)
-    return Encoding(Problem(space, absolute(), 1.0, 1.0, 1, 0))
+    return Encoding(Space(trace_unpruned(network, model, shape, 10), refusal))
 
 
 ENCODINGS = {model: encoding(model) for model in MODELS}

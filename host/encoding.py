@@ -14,25 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host.policy import FULL_BITS, INT8_BITS, Choice, Mode, Policy, Space
-from host.search.strategy import Problem
 from host.sensitivity.table import Kind
 from host.types import Layer
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Sensitivity = Mapping[str, Mapping[Kind, Sequence[float]]]
-# Divergences in nats are expm1 of this times the table's normalised features, up to one factor.
-LOG_SPAN = 2.5
-
-
-def harms(problem: Problem) -> Sensitivity:
-    """Return what adds up over layers: errors that solving leaves, else divergences in nats."""
-    if problem.residuals:
-        return problem.residuals
-    return {
-        layer: {kind: np.expm1(LOG_SPAN * np.asarray(row)).tolist() for kind, row in rows.items()}
-        for layer, rows in problem.sensitivity.items()
-    }
+Harms = Mapping[str, Mapping[Kind, Sequence[float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +60,20 @@ def join(batches: Iterable[Batch]) -> Batch:
 
 
 class Encoding:
-    """The codes of one problem's legal policies."""
+    """The codes of a space's legal policies, and the harm that each decision does by itself.
 
-    def __init__(self, problem: Problem, table: Sensitivity | None = None) -> None:
-        self.space: Space = problem.space
-        self.graph = problem.space.graph
+    `harms[layer][kind]` are shaped as the features of host.sensitivity.table; what is missing does
+    none.
+    """
+
+    def __init__(self, space: Space, harms: Harms | None = None) -> None:
+        self.space = space
+        self.graph = space.graph
         self.layers: tuple[Layer, ...] = self.graph.layers
         self.drivers = tuple(x for x in self.graph.drivers if self.space.prunable(x))
         self.forms = tuple(_forms(self.space.max_mix_bits))
         self.levels = tuple(np.asarray(self.space.keep_levels(x)) for x in self.drivers)
-        self._harms = harms(problem) if table is None else table
+        self._harms = harms or {}
 
     @cached_property
     def legal(self) -> NDArray[np.bool_]:
