@@ -10,7 +10,7 @@ from host.errors import RecipeError
 from host.registry import did_you_mean
 from host.search.reward import REWARDS
 from host.search.settings import settings_from
-from host.search.strategy import SETTINGS, strategies
+from host.search.strategy import strategies
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -26,8 +26,9 @@ def check_recipe(recipe: Recipe) -> None:
     for key, name, known in named:
         if name not in known:
             raise RecipeError(f'{key}: unknown name "{name}"{did_you_mean(name, known)}')
-    if table.strategy in SETTINGS:
-        settings_from(SETTINGS[table.strategy], table.agent)
+    settings = strategies()[table.strategy].settings
+    if settings is not None:
+        settings_from(settings, table.agent)
     elif table.agent:
         name = next(iter(table.agent))
         raise RecipeError(f"search.agent.{name}: unknown key; {table.strategy} takes none")

@@ -38,12 +38,12 @@ from host.search.episode import Episode, best
 from host.search.loop import Evaluate, Memory, search
 from host.search.reward import REWARDS
 from host.search.strategy import (
-    FRONTS,
     Problem,
     Sparing,
     State,
     Strategy,
     make_strategy,
+    strategies,
 )
 from host.store import Store
 from host.types import Evaluation
@@ -51,12 +51,6 @@ from host.types import Evaluation
 ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
 REFERENCE, PROFILES, KERNELS = "reference.json", "layer_times.json", "kernel_times.json"
-# Strategies that weigh layers, or aim, by predicted times.
-PREDICTING = ("greedy", "galen-prune", "galen-quantize", "galen-joint", "hirelc")
-# Strategies that forecast: latency from kernels, accuracy from what solving leaves.
-FORECASTING = ("frontier",)
-# Strategies that weigh blocks by their Fisher information.
-INFORMED = ("hirelc",)
 LEASE_WAIT_S = 600.0
 # Where the episodes of a search for all targets are kept.
 FRONT = "front"
@@ -141,6 +135,7 @@ class Search:
     def problem(self, target: float) -> Problem:
         """Return what a strategy may know."""
         table = self.bench.recipe.search
+        needs = strategies()[table.strategy].needs
         return Problem(
             space=self.bench.space,
             reward=REWARDS[table.reward](table.beta),
@@ -149,12 +144,12 @@ class Search:
             episodes=table.episodes,
             seed=table.seed,
             sensitivity=self.bench.sensitivity.all_features(),
-            layer_ms=self.layer_times if table.strategy in PREDICTING else None,
-            program_ms=self.kernel_times if table.strategy in FORECASTING else None,
+            layer_ms=self.layer_times if "layer_ms" in needs else None,
+            program_ms=self.kernel_times if "program_ms" in needs else None,
             targets_ms=tuple(share * self.reference_ms for share in table.target),
-            residuals=self.bench.residuals if table.strategy in FORECASTING else {},
+            residuals=self.bench.residuals if "residuals" in needs else {},
             settings=table.agent,
-            fisher=self.bench.fisher if table.strategy in INFORMED else {},
+            fisher=self.bench.fisher if "fisher" in needs else {},
             size_bytes=self.size_bytes,
         )
 
@@ -187,7 +182,7 @@ class Search:
     def searches(self) -> dict[float, list[Episode]]:
         """Run or go on with the search for every target; one search may serve them all."""
         table = self.bench.recipe.search
-        if table.strategy not in FRONTS or len(table.target) == 1:
+        if not strategies()[table.strategy].front or len(table.target) == 1:
             return {target: self.episodes(target) for target in table.target}
         front = self._episodes(table.target[0], FRONT)
         return {target: self._scored(front, target) for target in table.target}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from host.registry import Registry
+from host.search.strategy import Need, strategies
 
 # Galen's own budget for the joint agent (paper, section 5).
 GALEN_EPISODES, SHORT_EPISODES = 410, 100
@@ -14,28 +15,35 @@ GALEN_EPISODES, SHORT_EPISODES = 410, 100
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One entrant: `front` methods search once for all targets, the others once for each.
+    """One entrant: a strategy, its settings, and how long it may search.
 
-    `predicts` says whether it is given per-layer predictions, and `kernels` whether also those of
-    kernels: the profiles behind them count as measurements.
+    `given` are the costly fields of a problem that it gets, where not those that it asks for; the
+    profiles behind predictions count as measurements.
     """
 
     name: str
     strategy: str
     episodes: int
     settings: Mapping[str, Any] = field(default_factory=dict)
-    front: bool = False
-    predicts: bool = True
-    kernels: bool = False
+    given: frozenset[Need] | None = None
+
+    @property
+    def front(self) -> bool:
+        """Whether it searches once for all targets."""
+        return strategies()[self.strategy].front
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The costly fields of a problem that it gets."""
+        return strategies()[self.strategy].needs if self.given is None else self.given
 
 
 METHODS: Registry[Method] = Registry("search method")
 for _method in (
-    Method("ours", "frontier", 100, front=True, kernels=True),
-    *(
-        Method(f"ours-no-{part}", "frontier", 100, {part: False}, front=True, kernels=True)
-        for part in ("sensitivity", "surrogate", "kernels")
-    ),
+    Method("ours", "frontier", 100),
+    Method("ours-no-sensitivity", "frontier", 100, {"sensitivity": False}),
+    Method("ours-no-surrogate", "frontier", 100, {"surrogate": False}),
+    Method("ours-no-kernels", "frontier", 100, given=frozenset({"layer_ms", "residuals"})),
     Method("hirelc", "hirelc", 100),
     Method("hirelc-on-target", "hirelc", 100, {"meet_target": True}),
     Method("galen-joint", "galen-joint", GALEN_EPISODES),
@@ -44,14 +52,14 @@ for _method in (
         "galen-joint",
         GALEN_EPISODES,
         {"demonstrations": 0, "meet_target": False, "imitation": 0.0, "common_share": 0.0},
-        predicts=False,
+        given=frozenset(),
     ),
     # One of three that a front is compared with, each for a target of its own.
     Method("galen-short", "galen-joint", SHORT_EPISODES),
     Method("greedy", "greedy", 60),
-    Method("tpe", "tpe", 100, predicts=False),
-    Method("nsga2", "nsga2", 100, front=True, predicts=False),
-    Method("random", "random", 100, predicts=False),
+    Method("tpe", "tpe", 100),
+    Method("nsga2", "nsga2", 100),
+    Method("random", "random", 100),
 ):
     METHODS.register(_method.name)(_method)
 

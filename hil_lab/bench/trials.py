@@ -135,13 +135,13 @@ class Contest:
 
     def setup_measurements(self, method: Method) -> int:
         """Programs that are measured before a search: fp32, and those that predictions need."""
-        if not method.predicts:
-            return 1
-        programs = timed_programs if method.kernels else uniform_programs
-        return len(programs(self.bench.space))
+        if "program_ms" in method.needs:
+            return len(timed_programs(self.bench.space))
+        return len(uniform_programs(self.bench.space)) if "layer_ms" in method.needs else 1
 
     def problem(self, trial: Trial) -> Problem:
         """Return what the strategy of a trial may know."""
+        needs = trial.method.needs
         return Problem(
             space=self.bench.space,
             reward=REWARDS["absolute"](self.recipe.search.beta),
@@ -150,12 +150,12 @@ class Contest:
             episodes=trial.method.episodes,
             seed=trial.seed,
             sensitivity=self.bench.sensitivity.all_features(),
-            layer_ms=self.layer_times if trial.method.predicts else None,
-            residuals=self.bench.residuals,
-            program_ms=self.kernel_times if trial.method.kernels else None,
+            layer_ms=self.layer_times if "layer_ms" in needs else None,
+            residuals=self.bench.residuals if "residuals" in needs else {},
+            program_ms=self.kernel_times if "program_ms" in needs else None,
             targets_ms=tuple(t * self.reference_ms for t in SHARES),
             settings=trial.method.settings,
-            fisher=self.bench.fisher,
+            fisher=self.bench.fisher if "fisher" in needs else {},
         )
 
     def run(self, trial: Trial) -> list[Episode]:

@@ -12,7 +12,7 @@ from host.policy import Choice, Policy
 from host.search.actions import ACTIONS, policy_of
 from host.search.goal import Goal
 from host.search.harm import harm
-from host.search.strategy import STRATEGIES, Problem, State
+from host.search.strategy import Problem, State, strategy
 from host.types import Evaluation, Layer
 
 GREEDY_JITTER = 0.3
@@ -21,7 +21,7 @@ POPULATION = 20
 UNIFORM_SPARSITIES = (0.0, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
-@STRATEGIES.register("uniform")
+@strategy("uniform")
 class Uniform:
     """The same format and sparsity everywhere, over a grid, int8 first."""
 
@@ -63,7 +63,7 @@ class Uniform:
         self.position = int(state["position"])
 
 
-@STRATEGIES.register("random")
+@strategy("random")
 class Random:
     """Independent uniform actions through the same mapping as the joint agent."""
 
@@ -89,7 +89,7 @@ class Random:
         self.rng.bit_generator.state = state["rng"]
 
 
-@STRATEGIES.register("greedy")
+@strategy("greedy", needs=("layer_ms",))
 class Greedy:
     """Least sensitivity per saved millisecond first, until a latency goal is predicted to be met.
 
@@ -236,7 +236,7 @@ class Study:
             self._report([float(value) for value in values])
 
 
-@STRATEGIES.register("tpe")
+@strategy("tpe")
 class TPE(Study):
     """Tree-structured Parzen estimator on the reward."""
 
@@ -247,7 +247,7 @@ class TPE(Study):
         return optuna.samplers.TPESampler(seed=self.problem.seed)
 
 
-@STRATEGIES.register("nsga2")
+@strategy("nsga2", front=True)
 class NSGA2(Study):
     """NSGA-II on accuracy and latency: one search for a whole front, whatever the target."""
 

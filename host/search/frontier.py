@@ -21,7 +21,7 @@ from host.errors import RecipeError
 from host.policy import Policy, uncompressed
 from host.search.islands import Islands, IslandSettings
 from host.search.settings import settings_from
-from host.search.strategy import SETTINGS, STRATEGIES, Problem, State
+from host.search.strategy import Problem, State, strategy
 from host.surrogate.accuracy import AccuracyModel
 from host.surrogate.latency import Correction, LayerLatency, ProgramMs, shares
 from host.types import Evaluation, Figure
@@ -59,7 +59,6 @@ class FrontierSettings:
     planned: int = 16
     sensitivity: bool = True
     surrogate: bool = True
-    kernels: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +99,7 @@ class Aim:
         return cls(ms, np.searchsorted(ms, wanted))
 
 
-SETTINGS["frontier"] = FrontierSettings
-
-
-@STRATEGIES.register("frontier")
+@strategy("frontier", settings=FrontierSettings, front=True, needs=("program_ms", "residuals"))
 class Frontier:
     """Populations for all targets, forecasts, and a memory of what was told."""
 
@@ -133,12 +129,10 @@ class Frontier:
 
     def _prediction(self) -> ProgramMs:
         """Return what predicts a program's time layer by layer: from its kernels where it can."""
-        problem = self.problem
-        if self.settings.kernels and problem.program_ms is not None:
-            return problem.program_ms
-        if problem.layer_ms is None:
-            raise RecipeError("frontier: predicted latencies are missing; leave kernels = true")
-        return problem.layer_ms
+        predict = self.problem.program_ms or self.problem.layer_ms
+        if predict is None:
+            raise RecipeError("frontier: predicted latencies are missing")
+        return predict
 
     @cached_property
     def latency(self) -> LayerLatency:

@@ -17,7 +17,7 @@ from host.search.agents.ddpg import DDPG, DDPGSettings
 from host.search.demonstrations import demonstrations
 from host.search.goal import Goal
 from host.search.settings import settings_from
-from host.search.strategy import SETTINGS, STRATEGIES, Problem, State, Strategy
+from host.search.strategy import Problem, State, Strategy, strategy
 from host.sensitivity.table import Kind
 from host.types import Evaluation, Layer
 
@@ -173,22 +173,19 @@ class Galen:
             self.goal.ms = float(state["goal_ms"])
 
 
-@STRATEGIES.register("galen-prune")
+@strategy("galen-prune", settings=DDPGSettings, needs=("layer_ms",))
 def galen_prune(problem: Problem) -> Strategy:
     """Galen's pruning agent."""
     return Galen("prune", problem)
 
 
-@STRATEGIES.register("galen-quantize")
+@strategy("galen-quantize", settings=DDPGSettings, needs=("layer_ms",))
 def galen_quantize(problem: Problem) -> Strategy:
     """Galen's quantization agent."""
     return Galen("quantize", problem)
 
 
-@STRATEGIES.register("galen-joint")
+@strategy("galen-joint", settings=DDPGSettings, needs=("layer_ms",))
 def galen_joint(problem: Problem) -> Strategy:
     """Galen's joint agent."""
     return Galen("joint", problem)
-
-
-SETTINGS.update(dict.fromkeys(("galen-prune", "galen-quantize", "galen-joint"), DDPGSettings))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from host.policy import Policy, Space
 from host.registry import Registry
@@ -80,23 +80,54 @@ class Sparing(Strategy, Protocol):
         """Return the predicted latency in milliseconds, with bounds."""
 
 
-STRATEGIES: Registry[Callable[[Problem], Strategy]] = Registry("strategy")
-# Strategies whose one search serves all targets.
-FRONTS = frozenset({"frontier", "nsga2"})
-# What `[search.agent]` may hold, by strategy; those that are not here take nothing.
-SETTINGS: dict[str, type] = {}
+# Fields of a problem that cost a board or a workstation something: made for who asks for them.
+Need = Literal["layer_ms", "program_ms", "residuals", "fisher"]
+Make = Callable[[Problem], Strategy]
 
 
-def strategies() -> Registry[Callable[[Problem], Strategy]]:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A strategy as it is registered: all that others must know of it.
+
+    `settings` is what `[search.agent]` fills, None where it takes nothing; one search of a `front`
+    serves all targets; `needs` are the costly fields of a problem that it wants.
+    """
+
+    make: Make
+    settings: type | None = None
+    front: bool = False
+    needs: frozenset[Need] = frozenset()
+
+
+STRATEGIES: Registry[Entry] = Registry("strategy")
+
+
+def strategy(
+    name: str,
+    *,
+    settings: type | None = None,
+    front: bool = False,
+    needs: Iterable[Need] = (),
+) -> Callable[[Make], Make]:
+    """Register what makes a strategy under a name."""
+
+    def add(make: Make) -> Make:
+        STRATEGIES.register(name)(Entry(make, settings, front, frozenset(needs)))
+        return make
+
+    return add
+
+
+def strategies() -> Registry[Entry]:
     """Return the strategies by name."""
     import host.search.baselines
     import host.search.frontier
     import host.search.galen
-    import host.search.hirelc  # noqa: F401  fills the registry
+    import host.search.hirelc.strategy  # noqa: F401  fills the registry
 
     return STRATEGIES
 
 
 def make_strategy(name: str, problem: Problem) -> Strategy:
     """Return a strategy by name; raises CallerError with a hint for an unknown one."""
-    return strategies()[name](problem)
+    return strategies()[name].make(problem)

@@ -12,7 +12,7 @@ from hil_lab.console import Silent
 from host.errors import CallerError
 
 QUICK = {"generations": 4, "population": 6, "offspring": 6, "design": 4}
-OURS = Method("ours", "frontier", 6, QUICK, front=True, kernels=True)
+OURS = Method("ours", "frontier", 6, QUICK)
 SHORT = {"train.epochs": 2, "sensitivity_images": 64}
 
 

@@ -18,11 +18,10 @@ from host.graph import trace
 from host.lower.targets import refusal
 from host.models import make_network
 from host.policy import FULL_BITS, Policy, Space, policy_macs, uncompressed
-from host.search.hirelc import HiReLC, block_sensitivity
-from host.search.hirelc_ensemble import majority_vote, mean_vote
-from host.search.hirelc_high import HighEnvironment, budgets_of, targets_of, uniform_budgets
-from host.search.hirelc_low import Budgets, LowEnvironment, LowTask
-from host.search.hirelc_rewards import (
+from host.search.hirelc.ensemble import majority_vote, mean_vote
+from host.search.hirelc.high import HighEnvironment, budgets_of, targets_of, uniform_budgets
+from host.search.hirelc.low import Budgets, LowEnvironment, LowTask
+from host.search.hirelc.rewards import (
     Feedback,
     HighTask,
     LowStep,
@@ -33,8 +32,8 @@ from host.search.hirelc_rewards import (
     low_reward,
     max_drops,
 )
-from host.search.hirelc_settings import HiReLCSettings
-from host.search.hirelc_space import (
+from host.search.hirelc.settings import HiReLCSettings
+from host.search.hirelc.space import (
     BITS,
     CHOICES,
     GRANULARITY,
@@ -47,7 +46,8 @@ from host.search.hirelc_space import (
     prune_of,
     ratio_of,
 )
-from host.search.hirelc_surrogate import ColdStart, Surrogate
+from host.search.hirelc.strategy import HiReLC, block_sensitivity
+from host.search.hirelc.surrogate import ColdStart, Surrogate
 from host.search.reward import absolute
 from host.search.settings import settings_from
 from host.search.strategy import Problem

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from host.search.agents.actor_critic import generator_from
 from host.search.agents.moments import load_moments, moments
 from host.search.harm import harm
-from host.search.hirelc_settings import HiReLCSettings
-from host.search.hirelc_space import BITS, PRUNE, Array, Landscape
+from host.search.hirelc.settings import HiReLCSettings
+from host.search.hirelc.space import BITS, PRUNE, Array, Landscape
 from host.search.strategy import Problem
 
 HIDDEN = (64, 32)

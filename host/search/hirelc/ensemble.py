@@ -15,7 +15,7 @@ from host.search.agents.a2c import A2C, A2CSettings
 from host.search.agents.actor_critic import Agents, Environment, train
 from host.search.agents.networks import Shapes
 from host.search.agents.ppo import PPO, PPOSettings
-from host.search.hirelc_settings import Backend
+from host.search.hirelc.settings import Backend
 
 Indices = NDArray[np.int64]
 MEMBERS = 3

@@ -21,17 +21,17 @@ import torch
 
 from host.policy import Policy
 from host.search.goal import Goal
-from host.search.hirelc_ensemble import Indices
-from host.search.hirelc_high import (
+from host.search.hirelc.ensemble import Indices
+from host.search.hirelc.high import (
     HighEnvironment,
     high_ensemble,
     uniform_budgets,
     voted_budgets,
 )
-from host.search.hirelc_low import Budgets, LowEnvironment, LowTask, elected, low_ensembles
-from host.search.hirelc_rewards import Feedback, HighTask
-from host.search.hirelc_settings import HiReLCSettings
-from host.search.hirelc_space import (
+from host.search.hirelc.low import Budgets, LowEnvironment, LowTask, elected, low_ensembles
+from host.search.hirelc.rewards import Feedback, HighTask
+from host.search.hirelc.settings import HiReLCSettings
+from host.search.hirelc.space import (
     BITS,
     CHOICES,
     FEATURES,
@@ -41,16 +41,16 @@ from host.search.hirelc_space import (
     actions_of,
     moved,
 )
-from host.search.hirelc_surrogate import ColdStart, Surrogate
+from host.search.hirelc.surrogate import ColdStart, Surrogate
 from host.search.settings import settings_from
-from host.search.strategy import SETTINGS, STRATEGIES, Problem, State
+from host.search.strategy import Problem, State, strategy
 from host.types import Evaluation
 
 # A block of which nothing is known is neither sensitive nor robust.
 UNKNOWN = 0.5
 
 
-@STRATEGIES.register("hirelc")
+@strategy("hirelc", settings=HiReLCSettings, needs=("layer_ms", "fisher"))
 class HiReLC:
     """Warm-up, then cycles of budgets, learning, voting and one evaluation."""
 
@@ -204,9 +204,6 @@ class HiReLC:
         pending = state["pending"]
         self.pending = None if pending is None else pending.numpy().copy()
         self.feedback = Feedback(*state["feedback"])
-
-
-SETTINGS["hirelc"] = HiReLCSettings
 
 
 def block_sensitivity(problem: Problem, landscape: Landscape, s: HiReLCSettings) -> Array:

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from host.search.agents.a2c import A2CSettings
 from host.search.agents.ppo import PPOSettings
-from host.search.hirelc_ensemble import MEMBERS, Ensembles, Indices, Recipe, majority_vote
-from host.search.hirelc_low import Budgets
-from host.search.hirelc_rewards import Array, HighTask, corrected, high_reward, max_drops
-from host.search.hirelc_settings import HiReLCSettings
+from host.search.hirelc.ensemble import MEMBERS, Ensembles, Indices, Recipe, majority_vote
+from host.search.hirelc.low import Budgets
+from host.search.hirelc.rewards import Array, HighTask, corrected, high_reward, max_drops
+from host.search.hirelc.settings import HiReLCSettings
 
 # Numbers that a high-level agent sees beside two per block.
 SEEN = 5

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from host.search.agents.a2c import A2CSettings
 from host.search.agents.ppo import PPOSettings
-from host.search.hirelc_ensemble import (
+from host.search.hirelc.ensemble import (
     Ensembles,
     Indices,
     Recipe,
     majority_vote,
     mean_vote,
 )
-from host.search.hirelc_rewards import LowStep, LowWeights, low_reward
-from host.search.hirelc_settings import HiReLCSettings
-from host.search.hirelc_space import (
+from host.search.hirelc.rewards import LowStep, LowWeights, low_reward
+from host.search.hirelc.settings import HiReLCSettings
+from host.search.hirelc.space import (
     BITS,
     CHOICES,
     GRANULARITY,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from host.blocks import blocks
 from host.errors import RecipeError
 from host.policy import FULL_BITS, INT8_BITS, Choice, Policy, uncompressed
-from host.search.hirelc_settings import HiReLCSettings
+from host.search.hirelc.settings import HiReLCSettings
 from host.search.strategy import Problem
 from host.types import Layer
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from host.search.hirelc_settings import HiReLCSettings
+from host.search.hirelc.settings import HiReLCSettings
 
 Array = NDArray[np.float64]
 Levels = NDArray[np.int64]
