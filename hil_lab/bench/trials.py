@@ -24,7 +24,7 @@ from hil_lab.simboard.direct import DirectMeter
 from hil_lab.sparing import SparingEvaluator
 from hil_lab.workbench import Workbench, versions
 from host.compress.finetune import Training
-from host.errors import StoreError
+from host.errors import CallerError, StoreError
 from host.evaluate import Evaluator
 from host.kernel_times import KernelTimes, time_kernels, timed_programs
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
@@ -72,13 +72,16 @@ class Contest:
 
     @cached_property
     def bench(self) -> Workbench:
-        """The parts of the experiment, in a run of their own."""
-        kept = self.folder / self.network / "bench-run"
-        if kept.is_dir():
-            return Workbench(open_run(next(kept.iterdir())), self.reporter)
-        overrides = {**self.overrides, "runs": str(kept)}
+        """The parts of the experiment, in a run of their own; later sittings need no keys."""
+        folder = self.folder / self.network / "bench-run"
+        overrides = {**self.overrides, "runs": str(folder)}
         recipe = read_recipe(recipe_path(self.network), overrides)
-        return Workbench(start_run(recipe, versions()), self.reporter)
+        if not folder.is_dir():
+            return Workbench(start_run(recipe, versions()), self.reporter)
+        kept = open_run(next(folder.iterdir()))
+        if self.overrides and kept.recipe != recipe:
+            raise CallerError(f"{self.folder} holds trials of other keys; name another --out")
+        return Workbench(kept, self.reporter)
 
     @property
     def recipe(self) -> Recipe:

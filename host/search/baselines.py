@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any
 
@@ -180,7 +181,7 @@ class Greedy:
         self.rng.bit_generator.state = state["rng"]
 
 
-class Study:
+class Study(ABC):
     """An Optuna study over the joint agent's actions; subclasses say how it samples and scores."""
 
     directions: tuple[str, ...] = ("maximize",)
@@ -189,9 +190,9 @@ class Study:
         self.problem = problem
         self._start()
 
+    @abstractmethod
     def sampler(self) -> Any:
         """Return Optuna's sampler."""
-        raise NotImplementedError
 
     def values(self, evaluation: Evaluation) -> list[float]:
         """Return what the study is told of an evaluation, one value per direction."""

@@ -41,6 +41,14 @@ def test_a_whole_trial_is_read_not_run(contest: Contest) -> None:
     assert (contest.folder / trial.file).stat().st_mtime_ns == before
 
 
+def test_trials_of_other_keys_need_another_folder(contest: Contest) -> None:
+    assert contest.bench.recipe.sensitivity_images == SHORT["sensitivity_images"]
+    other = Contest("digits-vit", contest.folder, {**SHORT, "train.epochs": 3}, Silent())
+    with pytest.raises(CallerError, match="name another --out"):
+        _ = other.bench
+    assert Contest("digits-vit", contest.folder, {}, Silent()).bench.recipe.train.epochs == 2
+
+
 def test_fronts_are_searched_once_for_all_targets() -> None:
     chosen = methods(["ours", "random"])
     found = list(trials(["resnet20"], chosen, (0.3, 0.5), (1, 2)))
