@@ -6,7 +6,7 @@ This is the wiring: here, and nowhere else, search, network, compiler, board and
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -16,13 +16,14 @@ from typing import Any
 from torch import nn
 
 from hil_lab.inventory import open_board
-from hil_lab.sparing import PredictingMeter, SparingEvaluator
+from hil_lab.sparing import Prediction, SparingEvaluator
 from hil_lab.workbench import Workbench
 from host.boards.client import BoardClient
 from host.boards.protocol import PROTOCOLS
 from host.boards.session import BoardSession
 from host.compress.candidate import shaped
 from host.compress.finetune import Training
+from host.cost import COSTS, LATENCY, SIZE, Cost
 from host.errors import CallerError
 from host.evaluate import Evaluator, recall
 from host.exam import Floor, needed_accuracy
@@ -38,6 +39,7 @@ from host.search.episode import Episode, best
 from host.search.loop import Evaluate, Memory, search
 from host.search.reward import REWARDS
 from host.search.strategy import (
+    Need,
     Problem,
     Sparing,
     State,
@@ -46,7 +48,7 @@ from host.search.strategy import (
     strategies,
 )
 from host.store import Store
-from host.types import Evaluation
+from host.types import Evaluation, Figure
 
 ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
@@ -81,14 +83,39 @@ class Search:
     @cached_property
     def reference_ms(self) -> float:
         """Latency of the optimised fp32 program, measured once per run."""
-        run = self.bench.run
+        return LATENCY.of(self._reference)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What the targets of the search count."""
+        return COSTS[self.bench.recipe.search.cost]
+
+    @cached_property
+    def reference(self) -> float:
+        """The same cost of the optimised fp32 program."""
+        return self.cost.of(self._reference)
+
+    @cached_property
+    def _reference(self) -> Evaluation:
+        """The figures of the optimised fp32 program, measured once per run; accuracy is unknown."""
+        run, subject = self.bench.run, self.bench.subject
         if not run.path(REFERENCE).is_file():
-            subject = self.bench.subject
-            policy = uncompressed(subject.graph)
-            figures = self.meter.figures(subject.network, policy)
-            value = {"latency_ms": figures.latency_ms.value, "measurement": figures.measurement}
+            figures = self.meter.figures(subject.network, uncompressed(subject.graph))
+            energy = figures.energy_mj
+            value = {
+                "latency_ms": figures.latency_ms.value,
+                "energy_mj": None if energy is None else energy.value,
+                "size_bytes": figures.size_bytes,
+                "measurement": figures.measurement,
+            }
             run.write(REFERENCE, value)
-        return float(run.read(REFERENCE)["latency_ms"])
+        kept = run.read(REFERENCE)
+        latency, energy = (
+            None if kept.get(name) is None else Figure(kept[name], "measured")
+            for name in ("latency_ms", "energy_mj")
+        )
+        size_bytes = kept.get("size_bytes", 0)
+        return Evaluation(1.0, 0, "validation", 0, 0, size_bytes, latency, energy)
 
     @cached_property
     def layer_times(self) -> LayerTimes:
@@ -138,27 +165,40 @@ class Search:
         needs = strategies()[table.strategy].needs
         return Problem(
             space=self.bench.space,
-            reward=REWARDS[table.reward](table.beta),
-            target_ms=target * self.reference_ms,
-            reference_ms=self.reference_ms,
+            reward=REWARDS[table.reward](table.beta, self.cost),
+            cost=self.cost,
+            target=target * self.reference,
+            reference=self.reference,
             episodes=table.episodes,
             seed=table.seed,
-            sensitivity=self.bench.sensitivity.all_features(),
-            layer_ms=self.layer_times if "layer_ms" in needs else None,
-            program_ms=self.kernel_times if "program_ms" in needs else None,
-            targets_ms=tuple(share * self.reference_ms for share in table.target),
+            sensitivity=self.bench.divergences if "sensitivity" in needs else {},
+            layer_cost=self._predicted("layer_cost") if "layer_cost" in needs else None,
+            program_cost=self._predicted("program_cost") if "program_cost" in needs else None,
+            targets=tuple(share * self.reference for share in table.target),
             residuals=self.bench.residuals if "residuals" in needs else {},
             settings=table.agent,
             fisher=self.bench.fisher if "fisher" in needs else {},
             size_bytes=self.size_bytes,
         )
 
+    def _predicted(self, need: Need) -> Callable[[Policy], Mapping[str, float]]:
+        """Return what predicts the cost of every layer of a policy; bytes are exact."""
+        if self.cost is SIZE:
+            return self._layer_bytes
+        times = self.kernel_times if need == "program_cost" else self.layer_times
+        if self.cost is LATENCY:
+            return times
+        # As if all kernels drew the same power: what they draw besides, measurements correct.
+        watts = self.reference / self.reference_ms
+        return lambda policy: {layer: ms * watts for layer, ms in times(policy).items()}
+
+    def _layer_bytes(self, policy: Policy) -> dict[str, float]:
+        found = self.builder.layer_bytes(policy, lambda: self._prepared(policy))
+        return {layer: float(count) for layer, count in found.items()}
+
     def size_bytes(self, policy: Policy) -> int:
         """Return the bytes of a policy's artifact, exactly, without building it."""
-        subject = self.bench.subject
-        return self.builder.size_bytes(
-            policy, lambda: shaped(subject.network, policy, subject.plan)
-        )
+        return self.builder.size_bytes(policy, lambda: self._prepared(policy))
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -203,12 +243,16 @@ class Search:
         """Return what evaluates for a strategy: the board is asked for all, or what is worth it."""
         if not isinstance(strategy, Sparing):
             return self.evaluator
-        predicting = PredictingMeter(strategy, self.size_bytes)
+        prediction = Prediction(strategy, self.size_bytes, self._latency_ms, self.cost)
         return SparingEvaluator(
             strategy,
-            replace(self.evaluator, meter=predicting),
+            replace(self.evaluator, meter=prediction),
             lambda policy: self.meter.figures(self._prepared(policy), policy),
+            prediction,
         )
+
+    def _latency_ms(self, policy: Policy) -> float:
+        return sum(self.kernel_times(policy).values())
 
     def _episodes(self, target: float, name: str) -> list[Episode]:
         """Run or go on with the search for one target, under a name."""

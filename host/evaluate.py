@@ -80,7 +80,7 @@ class Figures:
             "latency_ms": self.latency_ms,
             "energy_mj": self.energy_mj,
             "artifact": self.artifact,
-            "measurements": (self.measurement,),
+            "measurements": (self.measurement,) if self.measurement else (),
             "verdict": self.verdict,
         }
 

@@ -43,7 +43,7 @@ for _method in (
     Method("ours", "frontier", 100),
     Method("ours-no-sensitivity", "frontier", 100, {"sensitivity": False}),
     Method("ours-no-surrogate", "frontier", 100, {"surrogate": False}),
-    Method("ours-no-kernels", "frontier", 100, given=frozenset({"layer_ms", "residuals"})),
+    Method("ours-no-kernels", "frontier", 100, given=frozenset({"layer_cost", "residuals"})),
     Method("hirelc", "hirelc", 100),
     Method("hirelc-on-target", "hirelc", 100, {"meet_target": True}),
     Method("galen-joint", "galen-joint", GALEN_EPISODES),
@@ -52,7 +52,7 @@ for _method in (
         "galen-joint",
         GALEN_EPISODES,
         {"demonstrations": 0, "meet_target": False, "imitation": 0.0, "common_share": 0.0},
-        given=frozenset(),
+        given=frozenset({"sensitivity"}),
     ),
     # One of three that a front is compared with, each for a target of its own.
     Method("galen-short", "galen-joint", SHORT_EPISODES),

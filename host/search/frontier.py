@@ -1,7 +1,8 @@
 """Our search: one front for all targets, from few measurements, guided by surrogates.
 
-Accuracy is forecast from what solving cannot make up for (host.surrogate.accuracy), latency from
-the kernels of the program (host.kernel_times), corrected by every measurement. Between two
+Accuracy is forecast from what solving cannot make up for (host.surrogate.accuracy), latency and
+energy from the kernels of the program (host.kernel_times), corrected by every measurement; bytes
+are counted. Between two
 evaluations a population for each target evolves on the forecasts; then the policy that promises
 most for one of the targets is made exact and scored, and measured where that is worth it. Targets
 take turns: those that were asked for, and others in between.
@@ -19,11 +20,12 @@ from host.blocks import blocks
 from host.encoding import Batch, Encoding, Floats, Harms, Ints, join
 from host.errors import RecipeError
 from host.policy import Policy, uncompressed
+from host.search.episode import is_measured
 from host.search.islands import Islands, IslandSettings
 from host.search.settings import settings_from
 from host.search.strategy import Problem, State, strategy
 from host.surrogate.accuracy import AccuracyModel
-from host.surrogate.latency import Correction, LayerLatency, ProgramMs, shares
+from host.surrogate.cost import Correction, LayerCosts, ProgramCost, shares
 from host.types import Evaluation, Figure
 
 # Of every population, how many seed the next one.
@@ -67,13 +69,13 @@ class Told:
 
     policy: Policy
     accuracy: float
-    ms: float
+    cost: float
     measured: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A policy and its code, its forecast reward, and its exact over its fast latency."""
+    """A policy and its code, its forecast reward, and its exact over its fast cost."""
 
     value: float
     code: Batch
@@ -83,30 +85,30 @@ class Candidate:
 
 @dataclass
 class Aim:
-    """The targets of the islands, in milliseconds, ascending; `asked` are those asked for."""
+    """The targets of the islands, in the cost's unit, ascending; `asked` are those asked for."""
 
-    ms: Floats
+    costs: Floats
     asked: Ints
 
     @classmethod
     def of(cls, problem: Problem, between: int) -> Aim:
         """Return the targets of a problem and some between the least and the uncompressed one."""
-        wanted = sorted(set(problem.targets_ms or (problem.target_ms,)))
-        grid = np.geomspace(wanted[0], problem.reference_ms, between + 2)[1:-1]
+        wanted = sorted(set(problem.targets or (problem.target,)))
+        grid = np.geomspace(wanted[0], problem.reference, between + 2)[1:-1]
         # Those that nearly are one that was asked for teach nothing.
         grid = np.asarray([t for t in grid if min(abs(np.log(t / w)) for w in wanted) > 0.05])
-        ms = np.sort(np.concatenate([wanted, grid]))
-        return cls(ms, np.searchsorted(ms, wanted))
+        costs = np.sort(np.concatenate([wanted, grid]))
+        return cls(costs, np.searchsorted(costs, wanted))
 
 
-@strategy("frontier", settings=FrontierSettings, front=True, needs=("program_ms", "residuals"))
+@strategy("frontier", settings=FrontierSettings, front=True, needs=("program_cost", "residuals"))
 class Frontier:
     """Populations for all targets, forecasts, and a memory of what was told."""
 
     def __init__(self, problem: Problem) -> None:
         self.settings = settings_from(FrontierSettings, problem.settings)
         self.problem = problem
-        self.program_ms = self._prediction()
+        self.program_cost = self._prediction()
         table = harms(problem)
         self.encoding = Encoding(
             problem.space, table if self.settings.sensitivity else alike(table)
@@ -125,19 +127,19 @@ class Frontier:
         self.told: list[Told] = []
         self.correction = Correction()
         # The best measured reward for each target.
-        self._best = np.full(len(self.aim.ms), -np.inf)
+        self._best = np.full(len(self.aim.costs), -np.inf)
 
-    def _prediction(self) -> ProgramMs:
-        """Return what predicts a program's time layer by layer: from its kernels where it can."""
-        predict = self.problem.program_ms or self.problem.layer_ms
+    def _prediction(self) -> ProgramCost:
+        """Return what predicts a program's cost layer by layer: from its kernels where it can."""
+        predict = self.problem.program_cost or self.problem.layer_cost
         if predict is None:
-            raise RecipeError("frontier: predicted latencies are missing")
+            raise RecipeError("frontier: predicted costs are missing")
         return predict
 
     @cached_property
-    def latency(self) -> LayerLatency:
-        """The fast latency model, fitted to planned programs once."""
-        return LayerLatency(self.encoding, self.program_ms, self._generator("latency"))
+    def costs(self) -> LayerCosts:
+        """The fast model of costs, fitted to planned programs once."""
+        return LayerCosts(self.encoding, self.program_cost, self._generator("costs"))
 
     def ask(self) -> Policy:
         """Evolve on the forecasts, choose for one target, and make the choice exact."""
@@ -146,49 +148,46 @@ class Frontier:
         self._learn()
         target = self._target(number)
         populations = self.islands.evolve(
-            self._start(rng), len(self.aim.ms), self._forecasts, self._score, rng
+            self._start(rng), len(self.aim.costs), self._forecasts, self._score, rng
         )
         self.living = [population.batch[slice(LIVING)] for population in populations]
         return self._choose(populations[target].batch, target, rng)
 
     def tell(self, policy: Policy, evaluation: Evaluation) -> None:
-        """Remember, and correct the latency model."""
-        if evaluation.latency_ms is None:
-            raise ValueError("the evaluation holds no latency")
-        figure = evaluation.latency_ms
-        measured = figure.source != "predicted"
-        self._take(Told(policy, evaluation.accuracy, figure.value, measured))
+        """Remember, and correct the predictions."""
+        cost = self.problem.cost.of(evaluation)
+        self._take(Told(policy, evaluation.accuracy, cost, is_measured(evaluation)))
 
     def worth(self, policy: Policy, accuracy: float) -> bool:
         """Whether a policy of known accuracy promises more than what was measured, for a target.
 
         For targets that were not asked for, clearly more: a front needs no last digit.
         """
-        ms = self._corrected(policy, self.program_ms(policy))
-        margin = np.full(len(self.aim.ms), self.settings.margin)
+        cost = self._corrected(policy, self.program_cost(policy))
+        margin = np.full(len(self.aim.costs), self.settings.margin)
         margin[self.aim.asked] = 0.0
-        return bool((self._rewards(accuracy, ms) > self._best + margin).any())
+        return bool((self._rewards(accuracy, cost) > self._best + margin).any())
 
     def predict(self, policy: Policy) -> Figure:
-        """Return the predicted latency in milliseconds with its 95 % interval."""
-        ms = self.program_ms(policy)
-        factor, deviation = self.correction(shares(policy, ms))
-        total, reach = sum(ms.values()), 1.96 * deviation
+        """Return the predicted cost with its 95 % interval."""
+        by_layer = self.program_cost(policy)
+        factor, deviation = self.correction(shares(policy, by_layer))
+        total, reach = sum(by_layer.values()), 1.96 * deviation
         return Figure(
             total * factor, "predicted", total * (factor - reach), total * (factor + reach)
         )
 
     def _take(self, told: Told) -> None:
         if told.measured:
-            ms = self.program_ms(told.policy)
-            self.correction.learn(shares(told.policy, ms), told.ms / sum(ms.values()))
-            self._best = np.maximum(self._best, self._rewards(told.accuracy, told.ms))
+            by_layer = self.program_cost(told.policy)
+            self.correction.learn(shares(told.policy, by_layer), told.cost / sum(by_layer.values()))
+            self._best = np.maximum(self._best, self._rewards(told.accuracy, told.cost))
         self.told.append(told)
 
-    def _rewards(self, accuracy: float, ms: float) -> Floats:
-        """Return the reward of an accuracy and a latency for every target."""
-        evaluation = _forecast(accuracy, ms)
-        goals = self.aim.ms.tolist()
+    def _rewards(self, accuracy: float, cost: float) -> Floats:
+        """Return the reward of an accuracy and a cost for every target."""
+        evaluation = self.problem.cost.forecast(accuracy, cost)
+        goals = self.aim.costs.tolist()
         return np.asarray([self.problem.reward(evaluation, goal) for goal in goals])
 
     def _learn(self) -> None:
@@ -201,7 +200,7 @@ class Frontier:
         asked, every = self.aim.asked, self.settings.front_every
         # The design tries every weight for every target that was asked for.
         after = number - self.settings.design
-        others = [i for i in range(len(self.aim.ms)) if i not in asked]
+        others = [i for i in range(len(self.aim.costs)) if i not in asked]
         if after < 0 or not others or not every:
             return int(asked[number % len(asked)])
         if after % every == every - 1:
@@ -217,8 +216,8 @@ class Frontier:
         return join([plain, self.encoding.random(64, rng), *self.living])
 
     def _forecasts(self, batch: Batch) -> Floats:
-        """Return hoped-for accuracies and fast latencies: [n, 2]."""
-        return np.stack([self._accuracy(batch), self.latency(batch)], 1)
+        """Return hoped-for accuracies and fast costs: [n, 2]."""
+        return np.stack([self._accuracy(batch), self.costs(batch)], 1)
 
     def _accuracy(self, batch: Batch) -> Floats:
         number = len(self.told)
@@ -232,13 +231,14 @@ class Frontier:
 
     def _score(self, figures: Floats, target: int) -> Floats:
         """Return the problem's reward of forecasts, for one of the islands' targets."""
-        reward, goal = self.problem.reward, float(self.aim.ms[target])
-        rewards = [reward(_forecast(a, ms), goal) for a, ms in figures.tolist()]
+        goal = float(self.aim.costs[target])
+        reward, forecast = self.problem.reward, self.problem.cost.forecast
+        rewards = [reward(forecast(a, cost), goal) for a, cost in figures.tolist()]
         far = np.maximum(np.abs(figures[:, 1] / goal - 1) - NEAR, 0.0)
         return np.asarray(rewards) - FAR_PENALTY * far
 
     def _choose(self, candidates: Batch, target: int, rng: np.random.Generator) -> Policy:
-        """Return the best policy that is new, its latency predicted from its program."""
+        """Return the best policy that is new, its cost predicted from its program."""
         best = self._planned(candidates, target)
         while best is None:
             best = self._planned(self.encoding.random(64, rng), target)
@@ -258,21 +258,21 @@ class Frontier:
         figures = self._forecasts(batch) * [1.0, ratio]
         order = np.argsort(-self._score(figures, target), kind="stable")[: self.settings.planned]
         policies = [self.encoding.policy(batch, int(i)) for i in order]
-        rows = [self.program_ms(policy) for policy in policies]
-        self.latency.learn(batch[order], rows)
+        rows = [self.program_cost(policy) for policy in policies]
+        self.costs.learn(batch[order], rows)
         exact = np.asarray([self._corrected(*pair) for pair in zip(policies, rows, strict=True)])
         values = self._score(np.stack([figures[order, 0], exact], 1), target)
         first = int(np.argmax(values))
         code = batch[order[first : first + 1]]
-        fast = float(self.latency(code)[0])
+        fast = float(self.costs(code)[0])
         return Candidate(
             float(values[first]), code, policies[first], exact_ratio=float(exact[first]) / fast
         )
 
-    def _corrected(self, policy: Policy, ms: Mapping[str, float]) -> float:
-        """Return the latency of a policy whose layers are predicted to take `ms`."""
-        factor, _ = self.correction(shares(policy, ms))
-        return sum(ms.values()) * factor
+    def _corrected(self, policy: Policy, by_layer: Mapping[str, float]) -> float:
+        """Return the cost of a policy whose layers are predicted to cost `by_layer`."""
+        factor, _ = self.correction(shares(policy, by_layer))
+        return sum(by_layer.values()) * factor
 
     def _neighbours(self, row: Batch) -> Batch:
         """Return all policies that differ from one in a single decision."""
@@ -304,7 +304,7 @@ class Frontier:
         return {
             "told": [{**asdict(told), "policy": told.policy.to_dict()} for told in self.told],
             "living": [[b.widths.tolist(), b.forms.tolist()] for b in self.living],
-            "latency": self.latency.state_dict(),
+            "costs": self.costs.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -313,7 +313,7 @@ class Frontier:
         for raw in state["told"]:
             self._take(Told(**{**raw, "policy": Policy.from_dict(raw["policy"])}))
         self.living = [_batch(*raw) for raw in state["living"]]
-        self.latency.load_state_dict(state["latency"])
+        self.costs.load_state_dict(state["costs"])
 
 
 def harms(problem: Problem) -> Harms:
@@ -338,7 +338,3 @@ def alike(table: Harms) -> Harms:
 
 def _batch(widths: list[list[int]], forms: list[list[int]]) -> Batch:
     return Batch(np.asarray(widths, dtype=np.int64).reshape(len(forms), -1), np.asarray(forms))
-
-
-def _forecast(accuracy: float, ms: float) -> Evaluation:
-    return Evaluation(accuracy, 0, "validation", 0, 0, 0, Figure(ms, "predicted"))

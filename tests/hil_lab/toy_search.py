@@ -24,7 +24,7 @@ from hil_lab.console import Silent
 from hil_lab.experiment import Search
 from hil_lab.recipe import Recipe, SearchTable
 from hil_lab.runs import Run
-from hil_lab.sparing import SparingEvaluator
+from hil_lab.sparing import Prediction, SparingEvaluator
 from host.evaluate import Figures
 from host.policy import Policy
 from host.search.loop import Evaluate
@@ -69,7 +69,8 @@ class ToySearch(Search):
     def _evaluate(self, strategy: Strategy) -> Evaluate:
         if not isinstance(strategy, Sparing):
             return self.evaluator  # type: ignore[no-any-return]
-        return SparingEvaluator(strategy, self.evaluator, measured)
+        prediction = Prediction(strategy, lambda policy: 0, lambda policy: 0.0)
+        return SparingEvaluator(strategy, self.evaluator, measured, prediction)
 
     @cached_property
     def reference_ms(self) -> float:  # type: ignore[override]
