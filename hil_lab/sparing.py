@@ -11,7 +11,7 @@ from host.evaluate import Figures
 from host.policy import Policy
 from host.search.loop import Evaluate
 from host.search.strategy import Sparing
-from host.types import Evaluation
+from host.types import Evaluation, Figure
 
 
 @dataclass
@@ -38,5 +38,15 @@ class SparingEvaluator:
         """Return an evaluation whose latency says whether it was measured or predicted."""
         scored = self.score(policy)
         if not self.strategy.worth(policy, scored.accuracy):
-            return replace(scored, latency_ms=self.strategy.predict(policy), measurements=())
-        return replace(scored, **self.measure(policy).to_evaluation())
+            return predicted(scored, self.strategy.predict(policy))
+        return measured(scored, self.measure(policy))
+
+
+def predicted(scored: Evaluation, latency_ms: Figure) -> Evaluation:
+    """Return an evaluation of a program that no board saw."""
+    return replace(scored, latency_ms=latency_ms, measurements=())
+
+
+def measured(scored: Evaluation, figures: Figures) -> Evaluation:
+    """Return an evaluation with the figures of its program."""
+    return replace(scored, **figures.to_evaluation())
