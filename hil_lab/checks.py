@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hil_lab.inventory import check_board
+from hil_lab.inventory import board_names
 from hil_lab.recipe import Recipe
 from host.boards.protocol import PROTOCOLS
 from host.cost import COSTS
@@ -34,4 +34,4 @@ def check_recipe(recipe: Recipe) -> None:
     elif table.agent:
         name = next(iter(table.agent))
         raise RecipeError(f"search.agent.{name}: unknown key; {table.strategy} takes none")
-    check_board(recipe.board)
+    board_names(recipe.board)

@@ -10,23 +10,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from hil_lab.inventory import open_board
+from hil_lab.abreast import SideBySide, SparingSideBySide
+from hil_lab.leased import LeasedBoards, lease, reach
+from hil_lab.memory import SearchMemory
 from hil_lab.sparing import Prediction, SparingEvaluator
 from hil_lab.workbench import Workbench
-from host.boards.client import BoardClient
-from host.boards.protocol import PROTOCOLS
-from host.boards.session import BoardSession
 from host.compress.candidate import shaped
 from host.compress.finetune import Training
 from host.cost import COSTS, LATENCY, SIZE, Cost
 from host.errors import CallerError
 from host.evaluate import Evaluator, recall
 from host.exam import Floor, needed_accuracy
+from host.fleet import FleetMeter
 from host.kernel_times import KernelTimes, Timed, time_kernels, timed_programs
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
@@ -34,15 +33,13 @@ from host.lower.targets import TARGETS, Target
 from host.meter import Meter
 from host.policy import Policy, uncompressed
 from host.registry import did_you_mean
-from host.search import checkpoint
 from host.search.episode import Episode, best
-from host.search.loop import Evaluate, Memory, search
+from host.search.loop import Abreast, Evaluate, batch_size, search
 from host.search.reward import REWARDS
 from host.search.strategy import (
     Need,
     Problem,
     Sparing,
-    State,
     Strategy,
     make_strategy,
     strategies,
@@ -53,7 +50,6 @@ from host.types import Evaluation, Figure
 ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
 REFERENCE, PROFILES, KERNELS = "reference.json", "layer_times.json", "kernel_times.json"
-LEASE_WAIT_S = 600.0
 # Where the episodes of a search for all targets are kept.
 FRONT = "front"
 # How far below the best reward so far an accuracy is still counted in full: strategies learn there.
@@ -62,23 +58,17 @@ EARLY_STOP_MARGIN = 0.05
 
 @dataclass
 class Search:
-    """The search of one recipe on one leased board."""
+    """The search of one recipe on its leased boards."""
 
     bench: Workbench
-    session: BoardSession
+    boards: LeasedBoards
     store: Store
     builder: Builder
 
-    @cached_property
-    def meter(self) -> Meter:
-        """Latency on the leased board with the search's protocol."""
-        return self.meter_for(self.bench.recipe.measure.search)
-
-    def meter_for(self, name: str) -> Meter:
-        """Return a meter with a protocol by name."""
-        if name not in PROTOCOLS:
-            raise CallerError(f'unknown protocol "{name}"{did_you_mean(name, PROTOCOLS)}')
-        return Meter(self.builder, self.session, self.store, PROTOCOLS[name])
+    @property
+    def meter(self) -> Meter | FleetMeter:
+        """Latency with the search's protocol."""
+        return self.boards.meter
 
     @cached_property
     def reference_ms(self) -> float:
@@ -107,6 +97,7 @@ class Search:
                 "energy_mj": None if energy is None else energy.value,
                 "size_bytes": figures.size_bytes,
                 "measurement": figures.measurement,
+                "measurements": list(figures.measurements),
             }
             run.write(REFERENCE, value)
         kept = run.read(REFERENCE)
@@ -140,7 +131,7 @@ class Search:
     @contextmanager
     def _profiling(self, programs: int) -> Iterator[Callable[[Policy], list[tuple[str, float]]]]:
         """Yield what profiles a program on the board and counts it as progress."""
-        what = self.session.info.name
+        what = self.boards.session.info.name
         with self.bench.reporter.progress("profile", what, programs) as advance:
             done = itertools.count(1)
 
@@ -239,11 +230,13 @@ class Search:
             self.store.add_episode(key, episode)
         return episodes
 
-    def _evaluate(self, strategy: Strategy) -> Evaluate:
-        """Return what evaluates for a strategy: the board is asked for all, or what is worth it."""
+    def _evaluate(self, strategy: Strategy) -> Evaluate | Abreast:
+        """Return what evaluates for a strategy: boards are asked for all or what is worth it."""
+        if self.boards.width > 1:
+            return Abreast(self.boards.width, self._side_by_side(strategy))
         if not isinstance(strategy, Sparing):
             return self.evaluator
-        prediction = Prediction(strategy, self.size_bytes, self._latency_ms, self.cost)
+        prediction = self._prediction(strategy)
         return SparingEvaluator(
             strategy,
             replace(self.evaluator, meter=prediction),
@@ -251,80 +244,61 @@ class Search:
             prediction,
         )
 
+    def _side_by_side(self, strategy: Strategy) -> SideBySide | SparingSideBySide:
+        rack = self.boards.rack
+        if not isinstance(strategy, Sparing):
+            return SideBySide(replace(self.evaluator, meter=rack), rack, self._prepared)
+        prediction = self._prediction(strategy)
+        score = replace(self.evaluator, meter=prediction)
+        return SparingSideBySide(strategy, score, rack, self._prepared, prediction)
+
+    def _prediction(self, strategy: Sparing) -> Prediction:
+        """Return what no board is asked for: it takes the strategy's word for costs."""
+        return Prediction(strategy, self.size_bytes, self._latency_ms, self.cost)
+
     def _latency_ms(self, policy: Policy) -> float:
         return sum(self.kernel_times(policy).values())
 
     def _episodes(self, target: float, name: str) -> list[Episode]:
         """Run or go on with the search for one target, under a name."""
         run, table = self.bench.run, self.bench.recipe.search
-        key, saved = f"{run.name}@{name}", run.path(f"at-{name}", "strategy.safetensors")
-        saved.parent.mkdir(parents=True, exist_ok=True)
-        past = self.store.episodes(key)
-        problem = self.problem(target)
-        state = _load_state(saved)
+        kept = SearchMemory(run, self.store, name, target, self.reference_ms)
+        past, problem = tuple(kept.so_far), self.problem(target)
         aim = name if name == FRONT else f"target {target:.0%}"
         what = f"{table.strategy}, {aim}"
         with self.bench.reporter.progress("search", what, table.episodes) as advance:
-
-            def record(episode: Episode) -> None:
-                self.store.add_episode(key, episode)
-                run.event(
-                    "episode",
-                    target=target,
-                    number=episode.number,
-                    reward=episode.reward,
-                    accuracy=episode.evaluation.accuracy,
-                    latency_ms=episode.latency_ms,
-                )
-                so_far.append(episode)
-                advance(len(so_far), describe(best(so_far), self.reference_ms))
-
-            def save(number: int, strategy_state: State) -> None:
-                checkpoint.save(saved, {"number": number, "strategy": strategy_state})
-
-            so_far = list(past)
             for episode in past:
                 recall(self.evaluator.known, episode.policy, episode.evaluation)
-            if table.early_stop and name != FRONT:
-                self.evaluator.floor = floor_of(problem, so_far)
             strategy = make_strategy(table.strategy, problem)
+            if table.early_stop and name != FRONT:
+                together = batch_size(strategy, self.boards.width)
+                self.evaluator.floor = floor_of(problem, kept.so_far, together)
             episodes = search(
                 problem,
                 strategy,
                 self._evaluate(strategy),
-                Memory(record, save),
+                kept.memory(advance),
                 past=past,
-                state=state,
+                state=kept.state,
             )
-            advance(len(episodes), describe(best(episodes), self.reference_ms))
+            advance(len(episodes), kept.note())
         return episodes
 
 
-def floor_of(problem: Problem, so_far: Sequence[Episode]) -> Floor:
+def floor_of(problem: Problem, so_far: Sequence[Episode], together: int = 1) -> Floor:
     """Return the accuracy below which a policy falls short of the best by more than a margin.
 
-    It depends on recorded episodes alone, so that a resumed search stops the same counts.
+    It depends on recorded episodes alone, so that a resumed search stops the same counts: where
+    some are evaluated together, on those before the batch.
     """
 
     def floor(known: Evaluation) -> float | None:
-        if not so_far:
+        before = so_far[: len(so_far) // together * together]
+        if not before:
             return None
-        return needed_accuracy(problem.score, known, best(so_far).reward - EARLY_STOP_MARGIN)
+        return needed_accuracy(problem.score, known, best(before).reward - EARLY_STOP_MARGIN)
 
     return floor
-
-
-def describe(episode: Episode, reference_ms: float) -> str:
-    """Return an episode in a few words."""
-    ratio = episode.latency_ms / reference_ms
-    return f"best {episode.evaluation.accuracy:.1%} at {ratio:.2f}x"
-
-
-def _load_state(path: Path) -> tuple[int, State] | None:
-    if not path.is_file():
-        return None
-    state = checkpoint.load(path)
-    return int(state["number"]), state["strategy"]
 
 
 def target_of(arch: str) -> Target:
@@ -335,27 +309,15 @@ def target_of(arch: str) -> Target:
 
 
 @contextmanager
-def leased(bench: Workbench, board: str | None = None) -> Iterator[Search]:
-    """Open the board of the recipe (or another), lease it, and yield the search on it."""
-    recipe = bench.recipe
+def leased(bench: Workbench) -> Iterator[Search]:
+    """Open the boards of the recipe, lease them, and yield the search on them."""
     with ExitStack() as stack:
-        client = stack.enter_context(open_board(board or recipe.board))
         # A dead board is found out before the training, and nobody waits for a board meanwhile.
-        target = target_of(client.describe().arch)
-        builder = Builder(bench.subject.graph, target, recipe.threads, source=bench.subject.network)
+        clients, info = reach(bench, stack)
+        target, subject = target_of(info.arch), bench.subject
+        builder = Builder(subject.graph, target, bench.recipe.threads, source=subject.network)
         store = Store(bench.run.folder.parent / STORE)
         stack.callback(store.close)
-        session = stack.enter_context(
-            client.lease(bench.run.name, wait_s=_patience_s(bench, client))
-        )
-        yield Search(bench, session, store, builder)
-
-
-def _patience_s(bench: Workbench, client: BoardClient) -> float:
-    """Return how long to wait for a board: for its user to finish, never for a repair."""
-    info = client.describe()
-    if info.state == "quarantined":
-        return 0.0
-    if info.holder:
-        bench.reporter.say(f"wait     {info.name} is leased by {info.holder}")
-    return LEASE_WAIT_S
+        boards = LeasedBoards(bench, lease(bench, stack, clients), store, builder)
+        stack.callback(boards.close)
+        yield Search(bench, boards, store, builder)

@@ -18,6 +18,7 @@ from hil_lab.inventory import LOCAL, open_board
 from hil_lab.runs import FINALIST, NETWORK, POLICY, RESULT, Run
 from hil_lab.workbench import Workbench, save_network
 from host.artifact import Artifact
+from host.boards.session import BoardSession
 from host.compress.finetune import Training, accuracy, finetune, ratio
 from host.errors import ArtifactRejected
 from host.evaluate import evaluation, seed_of
@@ -69,17 +70,23 @@ def finish(search: Search, searches: dict[float, list[Episode]]) -> dict[str, An
         "run": bench.run.name,
         "model": bench.recipe.model,
         "data": bench.recipe.data,
-        "board": asdict(search.session.info)
-        | {"fingerprint": dict(search.session.info.fingerprint)},
+        "board": board_facts(search.boards.session),
+        "boards": [board_facts(session) for session in search.boards.sessions],
+        "fleet": bench.recipe.measure.fleet,
         "target": search.builder.target.name,
         "strategy": bench.recipe.search.strategy,
         "reference_ms": search.reference_ms,
-        "measured_programs": search.meter.measured,
+        "measured_programs": search.boards.measured,
         "rows": [row | {"compression": compression(row, rows[0])} for row in rows],
     }
     bench.run.write(RESULT, result)
     bench.run.event("finished")
     return result
+
+
+def board_facts(session: BoardSession) -> dict[str, Any]:
+    """Return what a board is, as JSON."""
+    return asdict(session.info) | {"fingerprint": dict(session.info.fingerprint)}
 
 
 def _finish_one(search: Search, finalist: Finalist, folder: Path) -> dict[str, Any]:
@@ -89,7 +96,7 @@ def _finish_one(search: Search, finalist: Finalist, folder: Path) -> dict[str, A
     artifact = search.builder.build(
         network, finalist.policy, folder / "artifact", sample=sample(bench)
     )
-    meter = search.meter_for(bench.recipe.measure.report)
+    meter = search.boards.meter_for(bench.recipe.measure.report)
     scored = evaluation(
         bench.subject.graph,
         finalist.policy,
@@ -154,14 +161,14 @@ def proofs(
     search: Search, network: nn.Module, policy: Policy, artifact: Artifact, folder: Path
 ) -> dict[str, Any]:
     """Verify a program on its board where that can run it, and its twin on this machine."""
-    reporter = search.bench.reporter
-    records = {}
+    reporter, session = search.bench.reporter, search.boards.session
+    name, records = session.info.name, {}
     try:
-        report = search.session.verify(artifact)
-        records[search.session.info.name] = proof(report)
-        reporter.say(f"verify   {folder.name} on {search.session.info.name}: {summary(report)}")
+        report = session.verify(artifact)
+        records[name] = proof(report)
+        reporter.say(f"verify   {folder.name} on {name}: {summary(report)}")
     except ArtifactRejected as e:
-        records[search.session.info.name] = {"executed": False, "reason": str(e)}
+        records[name] = {"executed": False, "reason": str(e)}
     twin = local_twin(search.bench, network, policy, folder / "artifact-local")
     report = verify_locally(twin, search.bench.run)
     records[LOCAL] = proof(report)

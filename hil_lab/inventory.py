@@ -6,15 +6,16 @@ kind = "rpi4"
 address = "192.0.2.14:7010"
 tags = ["rack1"]
 ```
-Built in: `local`, this machine, and `sim:rpi4[?seed=1&clock_mhz=1500&fault=hang]`. Both start
-the real agent in this process, on a free loopback port.
+Built in: `local`, this machine, and `sim:rpi4[-2][?seed=1&clock_mhz=1500&fault=hang]`; `-2` is the
+second of a simulated rack. Both start the real agent in this process, on a free loopback port.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -27,6 +28,7 @@ from device_agent.server import ServerOptions, make_server
 from hil_lab.simboard.board import CLOCKS_MHZ, KIND, SimSettings, sim_machine
 from hil_lab.simboard.emulator import emulated_numbers
 from hil_lab.simboard.faults import FAULTS, interceptors
+from hil_lab.simboard.noise import FIRST_UNIT
 from host.boards.client import BoardClient
 from host.boards.pool import Pool
 from host.errors import CallerError, RecipeError
@@ -76,10 +78,25 @@ def select(inventory: Mapping[str, BoardEntry], selector: str) -> list[BoardEntr
     return found
 
 
-def check_board(name: str) -> None:
-    """Raise CallerError where no board answers to a name; opens none."""
-    if _built_in(name) is None:
-        select(_default_inventory(), name)
+def board_names(
+    selectors: Sequence[str], inventory: Mapping[str, BoardEntry] | None = None
+) -> tuple[str, ...]:
+    """Return the boards of names and selectors, in order; opens none.
+
+    Raises CallerError for what names no board and for a board that is named twice.
+    """
+    listed = _default_inventory() if inventory is None else inventory
+    names = [name for selector in selectors for name in _names(selector, listed)]
+    for name in names:
+        if names.count(name) > 1:
+            raise CallerError(f'"{name}" is named twice')
+    return tuple(names)
+
+
+def _names(selector: str, inventory: Mapping[str, BoardEntry]) -> list[str]:
+    if _built_in(selector) is not None:
+        return [selector]
+    return [entry.name for entry in select(inventory, selector)]
 
 
 @contextmanager
@@ -129,10 +146,10 @@ def served(
 
 
 def sim_settings(name: str) -> SimSettings:
-    """Read `sim:rpi4?seed=1&fault=hang`; raises CallerError for what it does not know."""
-    _, _, query = name.partition("?")
+    """Read `sim:rpi4-2?seed=1&fault=hang`; raises CallerError for what it does not know."""
+    board, _, query = name.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    _refuse_unknown(options, {f.name for f in fields(SimSettings)}, name)
+    _refuse_unknown(options, {f.name for f in fields(SimSettings)} - {"unit"}, name)
     fault = options.get("fault")
     if fault and fault not in FAULTS:
         raise CallerError(f'{name}: unknown fault "{fault}"{did_you_mean(fault, FAULTS)}')
@@ -143,7 +160,13 @@ def sim_settings(name: str) -> SimSettings:
         raise CallerError(f"{name}: seed and clock_mhz are integers") from e
     if clock_mhz not in CLOCKS_MHZ:
         raise CallerError(f"{name}: clock_mhz is one of {', '.join(map(str, CLOCKS_MHZ))}")
-    return SimSettings(seed, clock_mhz, fault or None)
+    return SimSettings(seed, clock_mhz, fault or None, _unit(board) or FIRST_UNIT)
+
+
+def _unit(board: str) -> int | None:
+    """Return which board of a simulated rack a name is, None where it is no simulated board."""
+    found = re.fullmatch(rf"{re.escape(KIND)}(?:-([1-9]\d*))?", board)
+    return None if found is None else int(found[1] or FIRST_UNIT)
 
 
 def _default_inventory() -> dict[str, BoardEntry]:
@@ -153,7 +176,7 @@ def _default_inventory() -> dict[str, BoardEntry]:
 def _built_in(name: str) -> Machine | None:
     if name == LOCAL:
         return local_machine(LOCAL)
-    if name.partition("?")[0] == KIND:
+    if _unit(name.partition("?")[0]):
         return sim_machine(name, sim_settings(name), emulated_numbers())
     if name.startswith("sim:"):
         raise CallerError(f'no simulated board "{name}"{did_you_mean(name, [KIND])}')

@@ -13,6 +13,8 @@ from host.errors import RecipeError
 from host.registry import did_you_mean
 
 T = TypeVar("T")
+# What the latency of an evaluation is of, where a recipe names several boards.
+FLEETS = ("each", "median", "p90")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,13 @@ class MeasureTable:
 
     search: str = "search"
     report: str = "report"
+    # With several boards: a program on each one of them, or on all for their "median" or "p90".
+    fleet: str = "each"
+
+    def __post_init__(self) -> None:
+        if self.fleet not in FLEETS:
+            hint = did_you_mean(self.fleet, FLEETS)
+            raise RecipeError(f'measure.fleet: unknown name "{self.fleet}"{hint}')
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,8 @@ class Recipe:
     data: str
     checkpoint: str | None = None
     data_dir: str | None = None
-    board: str = "sim:rpi4"
+    # One board, or several of a kind; selectors of an inventory too.
+    board: tuple[str, ...] = ("sim:rpi4",)
     threads: int = 1
     # Images of the validation split that score a candidate; 0: all of them.
     validation_images: int = 0
@@ -98,6 +108,10 @@ class Recipe:
     train: TrainTable = field(default_factory=TrainTable)
     finetune: FinetuneTable = field(default_factory=FinetuneTable)
     measure: MeasureTable = field(default_factory=MeasureTable)
+
+    def __post_init__(self) -> None:
+        if not self.board:
+            raise RecipeError("board: must name a board")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved recipe as JSON."""

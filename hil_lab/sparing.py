@@ -54,5 +54,9 @@ class SparingEvaluator:
         """Return an evaluation whose figures say whether they were measured or predicted."""
         scored = self.score(policy)
         worth = self.strategy.worth(policy, scored.accuracy)
-        figures = self.measure(policy) if worth else self.predict(policy)
-        return replace(scored, **figures.to_evaluation())
+        return with_figures(scored, self.measure(policy) if worth else self.predict(policy))
+
+
+def with_figures(scored: Evaluation, figures: Figures) -> Evaluation:
+    """Return an evaluation with the figures of its program, measured or predicted."""
+    return replace(scored, **figures.to_evaluation())

@@ -64,7 +64,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a program is and costs: its artifact, its bytes, and one measurement by name."""
+    """What a program is and costs: its artifact, its bytes, and its measurement by name.
+
+    `others` are further measurements behind the figures: those on the other boards of a fleet.
+    """
 
     artifact: str
     size_bytes: int
@@ -72,6 +75,12 @@ class Figures:
     energy_mj: Figure | None = None
     measurement: str = ""
     verdict: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def measurements(self) -> tuple[str, ...]:
+        """All measurements by name."""
+        return tuple(name for name in (self.measurement, *self.others) if name)
 
     def to_evaluation(self) -> dict[str, Any]:
         """Return the fields of an evaluation that say what its program is and costs."""
@@ -80,7 +89,7 @@ class Figures:
             "latency_ms": self.latency_ms,
             "energy_mj": self.energy_mj,
             "artifact": self.artifact,
-            "measurements": (self.measurement,) if self.measurement else (),
+            "measurements": self.measurements,
             "verdict": self.verdict,
         }
 
@@ -122,10 +131,14 @@ class Evaluator:
 
     def __call__(self, policy: Policy) -> Evaluation:
         """Return the evaluation of a policy on validation images; equal policies are not redone."""
+        if not self.knows(policy):
+            self.known[policy.digest()] = self._evaluate(policy)
+        return self.known[policy.digest()]
+
+    def knows(self, policy: Policy) -> bool:
+        """Whether the evaluation of a policy costs nothing any more."""
         name = policy.digest()
-        if name not in self.known or not self._settled(self.known[name]):
-            self.known[name] = self._evaluate(policy)
-        return self.known[name]
+        return name in self.known and self._settled(self.known[name])
 
     def _settled(self, known: Evaluation) -> bool:
         """Whether an evaluation is complete, or as hopeless as it was when its count stopped."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -88,10 +89,11 @@ def _use_write_ahead_log(db: sqlite3.Connection) -> None:
 
 
 class Store:
-    """One database of a lab; open it per process."""
+    """One database of a lab; open it per process, and share it between threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.RLock()
         with _mapped(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite_utils.Database(connect(path))
@@ -99,6 +101,12 @@ class Store:
     def close(self) -> None:
         """Close the connection."""
         self._db.conn.close()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Let one thread in at a time: boards that measure side by side share the connection."""
+        with self._lock, _mapped(self.path):
+            yield
 
     def add_measurement(self, measurement: Measurement) -> str:
         """Keep a raw measurement and return its name; the same one twice is kept once."""
@@ -113,25 +121,34 @@ class Store:
             "board": measurement.board,
             "record": canonical_json(record),
         }
-        with _mapped(self.path):
+        with self._guarded():
             self._db["measurement"].insert(row, ignore=True)
         return name
 
     def measurement(self, name: str) -> Measurement:
         """Return a measurement by name; raises StoreError for an unknown one."""
-        with _mapped(self.path):
+        with self._guarded():
             rows = list(self._db["measurement"].rows_where("id = ?", [name]))
         if not rows:
             raise StoreError(f"{self.path} holds no measurement {name}")
         return Measurement.from_dict(json.loads(rows[0]["record"]))
 
     def cached(
-        self, structure: str, fingerprint: str, protocol: Mapping[str, Any]
+        self,
+        structure: str,
+        fingerprint: str,
+        protocol: Mapping[str, Any],
+        board: str | None = None,
     ) -> tuple[str, Measurement] | None:
-        """Return the newest measurement of a program on such a board that is not invalid."""
+        """Return the newest measurement of a program on such a board that is not invalid.
+
+        On any board of the fingerprint, or on one by its name.
+        """
         where = "structure = ? AND fingerprint = ? AND protocol = ?"
         key = [structure, fingerprint, digest(dict(protocol))]
-        with _mapped(self.path):
+        if board is not None:
+            where, key = f"{where} AND board = ?", [*key, board]
+        with self._guarded():
             rows = list(self._db["measurement"].rows_where(where, key, order_by="rowid desc"))
         for row in rows:
             measurement = Measurement.from_dict(json.loads(row["record"]))
@@ -145,14 +162,14 @@ class Store:
         `setting` is the digest of all else that they depend on (host.evaluate).
         """
         key = [setting, policy]
-        with _mapped(self.path):
+        with self._guarded():
             rows = list(self._db["evaluation"].rows_where("setting = ? AND policy = ?", key))
         return tuple(json.loads(rows[0]["counts"])) if rows else ()
 
     def keep_counts(self, setting: str, policy: str, counts: Sequence[int]) -> None:
         """Keep the correct answers of a policy; fewer batches never replace more."""
         values = [setting, policy, canonical_json(list(counts))]
-        with _mapped(self.path):
+        with self._guarded():
             self._db.execute(KEEP_COUNTS, values)
 
     def add_episode(self, run: str, episode: Episode) -> None:
@@ -164,12 +181,12 @@ class Store:
             "evaluation": canonical_json(episode.evaluation.to_dict()),
             "reward": episode.reward,
         }
-        with _mapped(self.path):
+        with self._guarded():
             self._db["episode"].insert(row)
 
     def episodes(self, run: str) -> list[Episode]:
         """Return the episodes of a run in order."""
-        with _mapped(self.path):
+        with self._guarded():
             rows = list(self._db["episode"].rows_where("run = ?", [run], order_by="number"))
         return [
             Episode(

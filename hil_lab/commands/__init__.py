@@ -41,7 +41,12 @@ def _settings(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override a recipe key, such as search.episodes=40",
     )
-    parser.add_argument("--board", help="board to use instead of the recipe's")
+    parser.add_argument(
+        "--board",
+        action="append",
+        default=[],
+        help="board to use instead of the recipe's; several with commas, or repeated",
+    )
     parser.add_argument("--target", help="latency targets, such as 0.2,0.3,0.5")
     parser.add_argument("--seed", type=int, help="seed of the search")
 

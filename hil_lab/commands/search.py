@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,7 @@ from hil_lab.checks import check_recipe
 from hil_lab.console import Reporter, RichReporter, Silent, print_json, print_table, print_text
 from hil_lab.experiment import leased
 from hil_lab.finish import finish, table
+from hil_lab.inventory import board_names
 from hil_lab.recipe import Recipe, read_recipe
 from hil_lab.report import write_report
 from hil_lab.runs import Run, open_run, start_run
@@ -32,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(recipe.to_dict())
         return 0
     check_recipe(recipe)
+    recipe = replace(recipe, board=board_names(recipe.board))
     return _go(start_run(recipe, versions()), arguments)
 
 
@@ -44,7 +47,7 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     """Return the recipe that the arguments name, with their overrides."""
     overrides = overrides_of(arguments.set)
     if arguments.board:
-        overrides["board"] = arguments.board
+        overrides["board"] = [name for text in arguments.board for name in text.split(",")]
     if arguments.target:
         overrides["search.target"] = [_number(part) for part in arguments.target.split(",")]
     if arguments.seed is not None:
@@ -113,5 +116,5 @@ def _banner(bench: Workbench) -> None:
     made = versions()
     bench.reporter.say(
         f"hil-lab {version('hil-lab')}   python {made['python']}   torch {made['torch']}   "
-        f"tvm {made['apache-tvm']}   board {bench.recipe.board}"
+        f"tvm {made['apache-tvm']}   board {', '.join(bench.recipe.board)}"
     )

@@ -232,7 +232,7 @@ def _measurements(store: Store, names: Iterable[str]) -> Iterator[tuple[str, Mea
 def _board(recipe: Recipe, measurements: Iterable[Measurement]) -> dict[str, Any]:
     for measurement in measurements:
         return {"name": measurement.board, "fingerprint": dict(measurement.fingerprint)}
-    return {"name": recipe.board, "fingerprint": {}}
+    return {"name": ", ".join(recipe.board), "fingerprint": {}}
 
 
 def _sensitivities(table: Mapping[str, Any]) -> Iterator[Sensitivity]:

@@ -22,7 +22,7 @@ from device_agent.timing import take_block
 from device_agent.values import Identity, Job
 from hil_lab.simboard import cost
 from hil_lab.simboard.faults import HOT_AMBIENT_C, run_fault
-from hil_lab.simboard.noise import factors
+from hil_lab.simboard.noise import FIRST_UNIT, factors, unit_factor
 from hil_lab.simboard.power import CORES, SimMeter
 from hil_lab.simboard.thermal import AMBIENT_C, Physics
 from host.canonical import canonical_json
@@ -44,11 +44,12 @@ FREE_MEMORY_BYTES = 3 << 30
 
 @dataclass(frozen=True, slots=True)
 class SimSettings:
-    """What may be chosen: the noise's seed, the clock, and one fault."""
+    """What may be chosen: the noise's seed, the clock, one fault, the board of a rack."""
 
     seed: int = 0
     clock_mhz: int = 1800
     fault: str | None = None
+    unit: int = FIRST_UNIT
 
 
 class SimProbes:
@@ -94,7 +95,7 @@ class SimRunner:
         run_fault(self._settings.fault, job.limits, self._physics)
         self._blocks += 1
         key = (canonical_json(_fields(plan)), self._blocks)
-        costs = cost.program_costs(job.manifest, self._settings.clock_mhz * 1e6)
+        costs = self._costs(job)
         noise = self._noise(job, *key)
         nominal_ns = sum(c.seconds for c in costs) * 1e9
         physics, full_mhz = self._physics, float(self._settings.clock_mhz)
@@ -124,7 +125,7 @@ class SimRunner:
     def profile(self, job: Job, repeats: int) -> Profile:
         """Return the model's time and bus events of every kernel, with noise on the time."""
         run_fault(self._settings.fault, job.limits, self._physics)
-        costs = cost.program_costs(job.manifest, self._settings.clock_mhz * 1e6)
+        costs = self._costs(job)
         noise, whole_noise = self._noise(job, "profile"), self._noise(job, "profile", "whole")
         kernels = []
         for index, (row, c) in enumerate(zip(job.manifest["kernels"], costs, strict=True)):
@@ -142,8 +143,19 @@ class SimRunner:
         if self._foreign:
             self._foreign.cancel()
 
+    def _costs(self, job: Job) -> tuple[cost.Cost, ...]:
+        """Return what every kernel costs on this unit."""
+        settings = self._settings
+        found = cost.program_costs(job.manifest, settings.clock_mhz * 1e6)
+        slower = unit_factor(settings.unit)
+        return tuple(
+            replace(c, compute_s=c.compute_s * slower, memory_s=c.memory_s * slower) for c in found
+        )
+
     def _noise(self, job: Job, *key: object) -> Iterator[float]:
-        return factors(self._settings.seed, job.manifest["structure"], *key)
+        seed, unit = self._settings.seed, self._settings.unit
+        own = () if unit == FIRST_UNIT else (f"unit {unit}",)
+        return factors(seed, *own, job.manifest["structure"], *key)
 
     def _numbers(self, job: Job) -> Runner:
         arch = job.manifest["arch"]
@@ -187,6 +199,8 @@ def _identity(name: str, settings: SimSettings) -> Identity:
     }
     if settings.fault:
         fingerprint["fault"] = settings.fault
+    if settings.unit != FIRST_UNIT:
+        fingerprint["unit"] = str(settings.unit)
     capabilities = ("verify", "infer", "profile", "energy", "counters")
     return Identity(name, KIND, ARCH, fingerprint, capabilities)
 

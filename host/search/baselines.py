@@ -49,7 +49,11 @@ class Uniform:
 
     def ask(self) -> Policy:
         """Return the next point of the grid, from the start again when it is through."""
-        return self.grid[self.position % len(self.grid)]
+        return self.ask_many(1)[0]
+
+    def ask_many(self, count: int) -> list[Policy]:
+        """Return the next points of the grid."""
+        return [self.grid[(self.position + i) % len(self.grid)] for i in range(count)]
 
     def tell(self, policy: Policy, evaluation: Evaluation) -> None:
         """Move on."""
@@ -77,6 +81,10 @@ class Random:
         space = self.problem.space
         layers = space.graph.layers
         return policy_of("joint", layers, self.rng.random((len(layers), 3)), space)
+
+    def ask_many(self, count: int) -> list[Policy]:
+        """Draw policies."""
+        return [self.ask() for _ in range(count)]
 
     def tell(self, policy: Policy, evaluation: Evaluation) -> None:
         """Learn nothing."""

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.stats import norm
 
 from host.blocks import blocks
 from host.encoding import Batch, Encoding, Floats, Harms, Ints, join
@@ -26,6 +27,7 @@ from host.search.settings import settings_from
 from host.search.strategy import Problem, State, strategy
 from host.surrogate.accuracy import AccuracyModel
 from host.surrogate.cost import Correction, LayerCosts, ProgramCost, shares
+from host.surrogate.scorecard import COVERED, Expected, Foretold
 from host.types import Evaluation, Figure
 
 # Of every population, how many seed the next one.
@@ -143,9 +145,23 @@ class Frontier:
 
     def ask(self) -> Policy:
         """Evolve on the forecasts, choose for one target, and make the choice exact."""
+        self._learn()
+        return self._propose()
+
+    def ask_many(self, count: int) -> list[Policy]:
+        """Propose in turn: what was proposed counts as told, but nothing is learned from it."""
+        self._learn()
+        told = len(self.told)
+        try:
+            for _ in range(count):
+                self.told.append(Told(self._propose(), float("nan"), float("nan"), False))
+            return [proposed.policy for proposed in self.told[told:]]
+        finally:
+            del self.told[told:]
+
+    def _propose(self) -> Policy:
         number = len(self.told)
         rng = self._generator(number)
-        self._learn()
         target = self._target(number)
         populations = self.islands.evolve(
             self._start(rng), len(self.aim.costs), self._forecasts, self._score, rng
@@ -170,12 +186,27 @@ class Frontier:
 
     def predict(self, policy: Policy) -> Figure:
         """Return the predicted cost with its 95 % interval."""
+        value, deviation = self._cost(policy)
+        reach = 1.96 * deviation
+        return Figure(value, "predicted", value - reach, value + reach)
+
+    def foretell(self, policy: Policy) -> Foretold | None:
+        """Return what is expected of a policy; nothing before the accuracy model was fitted."""
+        if not self.model.ready:
+            return None
+        forecast = self.model(self.encoding.batch([policy]))
+        low, high = forecast.interval(COVERED)
+        accuracy = Expected(float(forecast.accuracy()[0]), float(low[0]), float(high[0]))
+        value, deviation = self._cost(policy)
+        reach = float(norm.ppf((1 + COVERED) / 2)) * deviation
+        return Foretold(accuracy, Expected(value, value - reach, value + reach))
+
+    def _cost(self, policy: Policy) -> tuple[float, float]:
+        """Return the predicted cost and its standard deviation."""
         by_layer = self.program_cost(policy)
         factor, deviation = self.correction(shares(policy, by_layer))
-        total, reach = sum(by_layer.values()), 1.96 * deviation
-        return Figure(
-            total * factor, "predicted", total * (factor - reach), total * (factor + reach)
-        )
+        total = sum(by_layer.values())
+        return total * factor, total * deviation
 
     def _take(self, told: Told) -> None:
         if told.measured:
@@ -305,6 +336,7 @@ class Frontier:
             "told": [{**asdict(told), "policy": told.policy.to_dict()} for told in self.told],
             "living": [[b.widths.tolist(), b.forms.tolist()] for b in self.living],
             "costs": self.costs.state_dict(),
+            "noise": self.model.noise,
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -314,6 +346,8 @@ class Frontier:
             self._take(Told(**{**raw, "policy": Policy.from_dict(raw["policy"])}))
         self.living = [_batch(*raw) for raw in state["living"]]
         self.costs.load_state_dict(state["costs"])
+        # Every fit of the accuracy model starts from what the one before it found.
+        self.model.noise = state.get("noise", self.model.noise)
 
 
 def harms(problem: Problem) -> Harms:

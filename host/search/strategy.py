@@ -11,6 +11,7 @@ from host.policy import Policy, Space
 from host.registry import Registry
 from host.search.reward import Reward
 from host.sensitivity.table import Kind
+from host.surrogate.scorecard import Foretold
 from host.types import Evaluation, Figure
 
 # Nested dictionaries of tensors, numbers, strings and lists: what a checkpoint can hold.
@@ -84,8 +85,30 @@ class Sparing(Strategy, Protocol):
         """Return the predicted cost in the problem's unit, with bounds."""
 
 
+@runtime_checkable
+class AskMany(Strategy, Protocol):
+    """A strategy that can propose several policies before it is told of the first of them."""
+
+    def ask_many(self, count: int) -> list[Policy]:
+        """Return the next policies, `count` of them; they are told in this order.
+
+        One is what `ask` returns. No state is kept between asking and the last telling.
+        """
+
+
+@runtime_checkable
+class Forecasting(Strategy, Protocol):
+    """A strategy that can say what it expects of a policy that was not evaluated yet."""
+
+    def foretell(self, policy: Policy) -> Foretold | None:
+        """Return what is expected of a policy that was just asked; None while nothing is known.
+
+        It changes nothing: a search that is not asked goes on the same.
+        """
+
+
 # Fields of a problem that cost a board or a workstation something: made for who asks for them.
-Need = Literal["sensitivity", "layer_cost", "program_cost", "residuals", "fisher"]
+Need = Literal["sensitivity", "layer_cost", "program_cost", "residuals", "fisher", "proxy"]
 Make = Callable[[Problem], Strategy]
 
 

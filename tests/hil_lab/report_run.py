@@ -48,7 +48,7 @@ def write_run(root: Path, fake: Fake | None = None) -> Run:
     fake = fake or Fake()
     run = Run(root / "runs" / NAME)
     table = SearchTable(cost=fake.cost, target=fake.targets, episodes=fake.episodes, seed=7)
-    recipe = Recipe(model=fake.model, data="digits", board=fake.board, search=table)
+    recipe = Recipe(model=fake.model, data="digits", board=(fake.board,), search=table)
     versions = {"python": "3.11.0", "hil-lab": "0.1.0", "torch": "2.13.0"}
     run.write(RECIPE, {"format": 1, "recipe": recipe.to_dict(), "versions": versions})
     run.path("events.jsonl").write_text('{"at": "2026-01-01T10:00:00+00:00", "event": "trained"}\n')

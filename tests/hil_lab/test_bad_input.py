@@ -17,7 +17,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from hil_lab import experiment
+from hil_lab import experiment, leased
 from hil_lab.inventory import served
 from hil_lab.recipe import Recipe
 from hil_lab.runs import Run, start_run
@@ -238,7 +238,7 @@ class TestBoards:
         info = SimpleNamespace(name="pi4-01", state=state, holder=holder)
         bench: Any = SimpleNamespace(reporter=SimpleNamespace(say=heard.append))
         client: Any = SimpleNamespace(describe=lambda: info)
-        assert bool(experiment._patience_s(bench, client)) == waits
+        assert bool(leased.patience_s(bench, client)) == waits
         assert heard == said
 
     def test_a_search_on_a_dead_board_ends_before_the_training(self) -> None:

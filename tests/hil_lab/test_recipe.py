@@ -92,7 +92,7 @@ def test_whole_numbers_serve_as_numbers(tmp_path: Path) -> None:
 def test_overrides_reach_into_tables_and_make_them(tmp_path: Path) -> None:
     path = written(tmp_path, SMALL + "[search]\nseed = 3")
     recipe = read_recipe(path, {"search.seed": 4, "train.epochs": 2, "board": "local"})
-    assert (recipe.search.seed, recipe.train.epochs, recipe.board) == (4, 2, "local")
+    assert (recipe.search.seed, recipe.train.epochs, recipe.board) == (4, 2, ("local",))
 
 
 def test_unknown_override_is_refused_like_a_key(tmp_path: Path) -> None:

@@ -44,13 +44,14 @@ from host.search.hirelc.space import (
 from host.search.hirelc.surrogate import ColdStart, Surrogate
 from host.search.settings import settings_from
 from host.search.strategy import Problem, State, strategy
+from host.surrogate.scorecard import Expected, Foretold
 from host.types import Evaluation
 
 # A block of which nothing is known is neither sensitive nor robust.
 UNKNOWN = 0.5
 
 
-@strategy("hirelc", settings=HiReLCSettings, needs=("sensitivity", "layer_cost", "fisher"))
+@strategy("hirelc", settings=HiReLCSettings, needs=("sensitivity", "layer_cost", "fisher", "proxy"))
 class HiReLC:
     """Warm-up, then cycles of budgets, learning, voting and one evaluation."""
 
@@ -165,6 +166,19 @@ class HiReLC:
         if s.surrogate and self.told >= self.warmup:
             first = self.told == self.warmup
             self.surrogate.fit(s.surrogate_first_epochs if first else s.surrogate_epochs)
+
+    def foretell(self, policy: Policy) -> Foretold | None:
+        """Return what the surrogate expects of the policy asked last; it states no interval."""
+        if self.pending is None or not self.by_surrogate:
+            return None
+        points = self.surrogate.predict(self.landscape.features(self.pending)[None])
+        return Foretold(Expected(float(points[0]) / 100.0), self._foretold_cost(policy))
+
+    def _foretold_cost(self, policy: Policy) -> Expected | None:
+        if self.problem.layer_cost is None:
+            return None
+        learned = 1.0 if self.goal is None else self.problem.target / self.goal.value
+        return Expected(learned * sum(self.problem.layer_cost(policy).values()))
 
     def _feedback(self, config: Array, points: float, evaluation: Evaluation) -> Feedback:
         assert self.baseline is not None

@@ -95,3 +95,16 @@ def test_measurements_correct_predictions() -> None:
 def test_without_predictions_it_says_what_is_missing() -> None:
     with pytest.raises(RecipeError, match="predicted costs are missing"):
         Frontier(replace(problem(0, 5), layer_cost=None))
+
+
+def test_a_batch_serves_the_targets_in_turn_and_learns_nothing_of_itself() -> None:
+    targets = (0.7 * TARGET_MS, 1.5 * TARGET_MS)
+    made = replace(problem(1, EPISODES, **QUICK), targets=targets)
+    strategy = Frontier(made)
+    state = strategy.state_dict()["told"]
+    batch = strategy.ask_many(4)
+    assert strategy.state_dict()["told"] == state
+    times = [strategy.predict(policy).value for policy in batch]
+    for i, ms in enumerate(times):
+        assert ms == pytest.approx(targets[i % 2], rel=0.05)
+    assert len({policy.digest() for policy in batch}) == 4

@@ -1,0 +1,166 @@
+"""The boards of a run: reached, found to be of one kind, leased, and asked as its recipe says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from hil_lab.inventory import open_board
+from hil_lab.workbench import Workbench
+from host.boards.client import BoardClient
+from host.boards.protocol import PROTOCOLS
+from host.boards.session import BoardSession
+from host.boards.types import BoardInfo
+from host.errors import BoardError, BoardUnreachable, CallerError
+from host.fleet import QUANTILES, FleetMeter
+from host.lower.build import Builder
+from host.meter import Meter
+from host.rack import Rack
+from host.registry import did_you_mean
+from host.store import Store
+
+LEASE_WAIT_S = 600.0
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+@dataclass
+class LeasedBoards:
+    """The boards that a run holds: each for itself, or as a fleet."""
+
+    bench: Workbench
+    sessions: Sequence[BoardSession]
+    store: Store
+    builder: Builder
+
+    @property
+    def fleet(self) -> bool:
+        """Whether a figure is one of all boards together."""
+        return self.bench.recipe.measure.fleet in QUANTILES
+
+    @property
+    def width(self) -> int:
+        """How many policies are evaluated side by side: a fleet measures each on all boards.
+
+        It is the recipe's, whatever boards are left: a search that resumes asks for the same.
+        """
+        return 1 if self.fleet else len(self.bench.recipe.board)
+
+    @cached_property
+    def rack(self) -> Rack:
+        """The boards side by side, with the search's protocol."""
+        meters = self._meters(self.bench.recipe.measure.search)
+        return Rack(meters, lambda why: say_dropped(self.bench, why))
+
+    @cached_property
+    def _fleet_meter(self) -> FleetMeter:
+        return FleetMeter.over(self.rack.meters, self.bench.recipe.measure.fleet)
+
+    @property
+    def meter(self) -> Meter | FleetMeter:
+        """Latency with the search's protocol: of the fleet, or on the first board that is left."""
+        return self._fleet_meter if self.fleet else self.rack.meters[self._first]
+
+    def meter_for(self, name: str) -> Meter | FleetMeter:
+        """Return a meter with a protocol by name."""
+        meters = self._meters(name)
+        fleet = self.bench.recipe.measure.fleet
+        return FleetMeter.over(meters, fleet) if self.fleet else meters[self._first]
+
+    @property
+    def session(self) -> BoardSession:
+        """The first board that is left."""
+        return self.sessions[self._first]
+
+    @property
+    def measured(self) -> int:
+        """Measurements with the search's protocol by this process, on all boards."""
+        meters = self._fleet_meter.meters if self.fleet else self.rack.meters
+        return sum(meter.measured for meter in meters)
+
+    def close(self) -> None:
+        """Wait for what still runs."""
+        if "rack" in vars(self):
+            self.rack.close()
+
+    @property
+    def _first(self) -> int:
+        return next(iter(self.rack.alive), 0)
+
+    def _meters(self, name: str) -> list[Meter]:
+        if name not in PROTOCOLS:
+            raise CallerError(f'unknown protocol "{name}"{did_you_mean(name, PROTOCOLS)}')
+        protocol = PROTOCOLS[name]
+        return [Meter(self.builder, each, self.store, protocol) for each in self.sessions]
+
+
+def reach(bench: Workbench, stack: ExitStack) -> tuple[list[BoardClient], BoardInfo]:
+    """Open the boards of the recipe until the stack ends; return those that answer and their kind.
+
+    Raises CallerError where they are of several kinds, BoardError as `_each` does.
+    """
+
+    def described(name: str) -> tuple[BoardClient, BoardInfo]:
+        client = stack.enter_context(open_board(name))
+        return client, client.describe()
+
+    found = _each(bench, bench.recipe.board, described)
+    (_, first), *others = found
+    for _, info in others:
+        if (info.kind, info.arch) != (first.kind, first.arch):
+            raise CallerError(
+                f"board: {first.name} is {first.kind} ({first.arch}) and {info.name} is "
+                f"{info.kind} ({info.arch}); name boards of one kind"
+            )
+    return [client for client, _ in found], first
+
+
+def lease(bench: Workbench, stack: ExitStack, clients: Sequence[BoardClient]) -> list[BoardSession]:
+    """Lease boards until the stack ends, waiting for their users."""
+
+    def session(client: BoardClient) -> BoardSession:
+        wait_s = patience_s(bench, client)
+        return stack.enter_context(client.lease(bench.run.name, wait_s=wait_s))
+
+    return _each(bench, clients, session)
+
+
+def _each(bench: Workbench, boards: Sequence[S], attempt: Callable[[S], T]) -> list[T]:
+    """Return what an attempt gives for every board that does not fail it.
+
+    Raises the first board's error where no other may stand in: there is one board, or a fleet.
+    """
+    recipe = bench.recipe
+    found: list[T] = []
+    failed: list[BoardError] = []
+    for board in boards:
+        try:
+            found.append(attempt(board))
+        except BoardError as e:
+            if len(recipe.board) == 1 or recipe.measure.fleet in QUANTILES:
+                raise
+            failed.append(e)
+    if not found:
+        raise BoardUnreachable(f"no board is left: {'; '.join(map(str, failed))}")
+    for error in failed:
+        say_dropped(bench, error)
+    return found
+
+
+def say_dropped(bench: Workbench, why: BoardError) -> None:
+    """Say that the search goes on without a board, and write it down."""
+    bench.reporter.say(f"dropped  {why}; going on without this board")
+    bench.run.event("board dropped", why=str(why))
+
+
+def patience_s(bench: Workbench, client: BoardClient) -> float:
+    """Return how long to wait for a board: for its user to finish, never for a repair."""
+    info = client.describe()
+    if info.state == "quarantined":
+        return 0.0
+    if info.holder:
+        bench.reporter.say(f"wait     {info.name} is leased by {info.holder}")
+    return LEASE_WAIT_S

@@ -1,0 +1,93 @@
+"""Where one search of a run remembers: the store, the log of events, its checkpoint, the bar."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from hil_lab.console import Advance
+from hil_lab.runs import Run
+from host.search import checkpoint
+from host.search.episode import Episode, best
+from host.search.loop import Memory
+from host.search.strategy import State
+from host.store import Store
+from host.surrogate.scorecard import Scorecard
+
+CHECKPOINT, SURROGATE = "strategy.safetensors", "surrogate.json"
+
+
+@dataclass
+class SearchMemory:
+    """What is kept of the search of a run under a name: a target, or the front."""
+
+    run: Run
+    store: Store
+    name: str
+    target: float
+    reference_ms: float
+    so_far: list[Episode] = field(init=False)
+    state: tuple[int, State] | None = field(init=False, default=None)
+    scorecard: Scorecard = field(init=False, default_factory=Scorecard)
+
+    def __post_init__(self) -> None:
+        self.so_far = self.store.episodes(self._key)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._path.is_file():
+            kept = checkpoint.load(self._path)
+            self.state = int(kept["number"]), kept["strategy"]
+            if "scorecard" in kept:
+                self.scorecard = Scorecard.from_dict(kept["scorecard"])
+
+    @property
+    def _key(self) -> str:
+        return f"{self.run.name}@{self.name}"
+
+    @property
+    def _folder(self) -> str:
+        return f"at-{self.name}"
+
+    @property
+    def _path(self) -> Path:
+        return self.run.path(self._folder, CHECKPOINT)
+
+    def memory(self, advance: Advance) -> Memory:
+        """Return what the search writes to; every new episode moves the bar."""
+
+        def record(episode: Episode) -> None:
+            self._record(episode)
+            advance(len(self.so_far), self.note())
+
+        return Memory(record, self._save, self.scorecard)
+
+    def note(self) -> str:
+        """Say in a few words how the search goes, and how well it foresees."""
+        parts = [describe(best(self.so_far), self.reference_ms), str(self.scorecard.figures())]
+        return ", ".join(filter(None, parts))
+
+    def _record(self, episode: Episode) -> None:
+        self.store.add_episode(self._key, episode)
+        self.run.event(
+            "episode",
+            target=self.target,
+            number=episode.number,
+            reward=episode.reward,
+            accuracy=episode.evaluation.accuracy,
+            latency_ms=episode.latency_ms,
+        )
+        self.so_far.append(episode)
+        if self.scorecard.accuracy:
+            figures = asdict(self.scorecard.figures())
+            self.run.event("surrogate", target=self.target, number=episode.number, **figures)
+
+    def _save(self, number: int, state: State) -> None:
+        card = self.scorecard.to_dict()
+        checkpoint.save(self._path, {"number": number, "strategy": state, "scorecard": card})
+        if self.scorecard.accuracy:
+            self.run.write(f"{self._folder}/{SURROGATE}", card)
+
+
+def describe(episode: Episode, reference_ms: float) -> str:
+    """Return an episode in a few words."""
+    ratio = episode.latency_ms / reference_ms
+    return f"best {episode.evaluation.accuracy:.1%} at {ratio:.2f}x"
