@@ -27,6 +27,7 @@ from host.evaluate import Evaluator, recall
 from host.exam import Floor, needed_accuracy
 from host.fleet import FleetMeter
 from host.kernel_times import KernelTimes, Timed, time_kernels, timed_programs
+from host.layer_events import Events
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS, Target
@@ -50,6 +51,7 @@ from host.types import Evaluation, Figure
 ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
 REFERENCE, PROFILES, KERNELS = "reference.json", "layer_times.json", "kernel_times.json"
+COUNTERS = "counters.json"
 # Where the episodes of a search for all targets are kept.
 FRONT = "front"
 # How far below the best reward so far an accuracy is still counted in full: strategies learn there.
@@ -128,6 +130,14 @@ class Search:
         timed = [Timed(**raw) for raw in run.read(KERNELS)["timed"]]
         return KernelTimes(self._kernel_rows, timed)
 
+    @cached_property
+    def events(self) -> Events:
+        """Hardware events of the uncompressed network's layers, counted once per run."""
+        run, policy = self.bench.run, uncompressed(self.bench.subject.graph)
+        if not run.path(COUNTERS).is_file():
+            run.write(COUNTERS, self.meter.events(self._prepared(policy), policy))
+        return run.read(COUNTERS)
+
     @contextmanager
     def _profiling(self, programs: int) -> Iterator[Callable[[Policy], list[tuple[str, float]]]]:
         """Yield what profiles a program on the board and counts it as progress."""
@@ -169,6 +179,7 @@ class Search:
             residuals=self.bench.residuals if "residuals" in needs else {},
             settings=table.agent,
             fisher=self.bench.fisher if "fisher" in needs else {},
+            counters=self.events if "counters" in needs else {},
             size_bytes=self.size_bytes,
         )
 

@@ -41,6 +41,11 @@ class Method:
 METHODS: Registry[Method] = Registry("search method")
 for _method in (
     Method("ours", "frontier", 100),
+    Method("ours-no-agents", "frontier", 100, {"agents": False}),
+    Method("ours-no-high-level", "frontier", 100, {"high_level": False}),
+    Method("ours-no-counters", "frontier", 100, {"counters": False}),
+    Method("ours-prune-first", "frontier", 100, {"order": "prune-first"}),
+    Method("ours-quantize-first", "frontier", 100, {"order": "quantize-first"}),
     Method("ours-no-sensitivity", "frontier", 100, {"sensitivity": False}),
     Method("ours-no-surrogate", "frontier", 100, {"surrogate": False}),
     Method("ours-no-kernels", "frontier", 100, given=frozenset({"layer_cost", "residuals"})),

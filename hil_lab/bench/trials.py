@@ -28,6 +28,7 @@ from host.cost import LATENCY
 from host.errors import CallerError, StoreError
 from host.evaluate import Evaluator, Figures
 from host.kernel_times import KernelTimes, time_kernels, timed_programs
+from host.layer_events import Events
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS
@@ -125,6 +126,12 @@ class Contest:
         return KernelTimes(rows, timed)
 
     @cached_property
+    def events(self) -> Events:
+        """Hardware events of the uncompressed network's layers."""
+        network, graph = self.bench.subject.network, self.bench.subject.graph
+        return self.meter.events(network, uncompressed(graph))
+
+    @cached_property
     def evaluator(self) -> Evaluator:
         """Scores candidates without training."""
         training = Training(steps=0)
@@ -160,6 +167,7 @@ class Contest:
             targets=tuple(t * self.reference_ms for t in SHARES),
             settings=trial.method.settings,
             fisher=self.bench.fisher if "fisher" in needs else {},
+            counters=self.events if "counters" in needs else {},
         )
 
     def run(self, trial: Trial) -> list[Episode]:

@@ -33,7 +33,8 @@ class Problem:
     the mean empirical Fisher information of its parameters; `proxy(policy)` is the mean squared
     error of a policy's logits on a few images, which costs a fraction of an evaluation.
     `size_bytes(policy)` is exactly what the artifact of a policy will hold in packed weights,
-    scales and tables, without building it.
+    scales and tables, without building it. `counters[layer][event]` are hardware events of one
+    inference of the uncompressed program, those that the board counts.
     """
 
     space: Space
@@ -51,6 +52,7 @@ class Problem:
     settings: Mapping[str, Any] = field(default_factory=dict)
     fisher: Mapping[str, float] = field(default_factory=dict)
     proxy: Callable[[Policy], float] | None = None
+    counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     size_bytes: Callable[[Policy], int] | None = None
 
     def score(self, evaluation: Evaluation) -> float:
@@ -108,7 +110,9 @@ class Forecasting(Strategy, Protocol):
 
 
 # Fields of a problem that cost a board or a workstation something: made for who asks for them.
-Need = Literal["sensitivity", "layer_cost", "program_cost", "residuals", "fisher", "proxy"]
+Need = Literal[
+    "sensitivity", "layer_cost", "program_cost", "residuals", "fisher", "proxy", "counters"
+]
 Make = Callable[[Problem], Strategy]
 
 
@@ -148,7 +152,7 @@ def strategy(
 def strategies() -> Registry[Entry]:
     """Return the strategies by name."""
     import host.search.baselines
-    import host.search.frontier
+    import host.search.frontier.strategy
     import host.search.galen
     import host.search.hirelc.strategy  # noqa: F401  fills the registry
 

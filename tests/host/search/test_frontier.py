@@ -10,7 +10,7 @@ from host.cost import ENERGY, SIZE, Cost
 from host.errors import RecipeError
 from host.policy import Policy
 from host.search.episode import Episode, best
-from host.search.frontier import Frontier
+from host.search.frontier.strategy import Frontier
 from host.search.loop import Memory, search
 from host.search.strategy import Problem, make_strategy
 from host.types import Evaluation, Figure
