@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from hil_lab.abreast import SideBySide, SparingSideBySide
-from hil_lab.leased import LeasedBoards, lease, reach
+from hil_lab.leased import BoardMeter, LeasedBoards, lease, reach
 from hil_lab.memory import SearchMemory
 from hil_lab.sparing import PredictingMeter, SparingEvaluator
 from hil_lab.workbench import Workbench
@@ -24,13 +24,12 @@ from host.compress.finetune import Training
 from host.errors import CallerError
 from host.evaluate import Evaluator, recall
 from host.exam import Floor, needed_accuracy
-from host.fleet import FleetMeter
 from host.kernel_times import KernelTimes, Timed, time_kernels, timed_programs
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS, Target
-from host.meter import Meter
 from host.policy import Policy, uncompressed
+from host.rack import Rack
 from host.registry import did_you_mean
 from host.search.episode import Episode, best
 from host.search.loop import Abreast, Evaluate, batch_size, search
@@ -64,7 +63,7 @@ class Search:
     builder: Builder
 
     @property
-    def meter(self) -> Meter | FleetMeter:
+    def meter(self) -> BoardMeter:
         """Latency with the search's protocol."""
         return self.boards.meter
 
@@ -195,25 +194,17 @@ class Search:
 
     def _evaluate(self, strategy: Strategy) -> Evaluate | Abreast:
         """Return what evaluates for a strategy: boards are asked for all or what is worth it."""
-        if self.boards.width > 1:
-            return Abreast(self.boards.width, self._side_by_side(strategy))
+        meter, shape = self.meter, self._prepared
         if not isinstance(strategy, Sparing):
+            if isinstance(meter, Rack):
+                return Abreast(self.boards.width, SideBySide(self.evaluator, meter, shape))
             return self.evaluator
+        score = replace(self.evaluator, meter=PredictingMeter(strategy, self.size_bytes))
+        if isinstance(meter, Rack):
+            return Abreast(self.boards.width, SparingSideBySide(strategy, score, meter, shape))
         return SparingEvaluator(
-            strategy,
-            self._predicting(strategy),
-            lambda policy: self.meter.figures(self._prepared(policy), policy),
+            strategy, score, lambda policy: meter.figures(shape(policy), policy)
         )
-
-    def _side_by_side(self, strategy: Strategy) -> SideBySide | SparingSideBySide:
-        rack = self.boards.rack
-        if isinstance(strategy, Sparing):
-            return SparingSideBySide(strategy, self._predicting(strategy), rack, self._prepared)
-        return SideBySide(replace(self.evaluator, meter=rack), rack, self._prepared)
-
-    def _predicting(self, strategy: Sparing) -> Evaluator:
-        """Return the evaluator that asks no board: it takes the strategy's word for latencies."""
-        return replace(self.evaluator, meter=PredictingMeter(strategy, self.size_bytes))
 
     def _episodes(self, target: float, name: str) -> list[Episode]:
         """Run or go on with the search for one target, under a name."""
