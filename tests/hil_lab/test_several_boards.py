@@ -65,8 +65,6 @@ def test_policies_are_shared_out_over_the_boards_the_same_every_time(search: Sea
     assert boards == [[NAMES[i % 2]] for i in range(tiny.EPISODES)]
     policies = [e.policy.digest() for e in episodes]
     assert [e.policy.digest() for e in kept(again)[0]] == policies
-    alone = run_of(search("sim:rpi4"))
-    assert [e.policy.digest() for e in kept(alone)[0]] == policies, "random learns nothing"
     result = first.read("result.json")
     assert [board["name"] for board in result["boards"]] == NAMES
     assert first.recipe.board == tuple(NAMES)
