@@ -29,6 +29,7 @@ from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS, Target
 from host.policy import Policy, uncompressed
+from host.proxy import LogitError
 from host.rack import Rack
 from host.registry import did_you_mean
 from host.search.episode import Episode, best
@@ -125,6 +126,11 @@ class Search:
         subject = self.bench.subject
         return shaped(subject.network, policy, subject.plan)  # times depend on no weight
 
+    @cached_property
+    def proxy(self) -> LogitError:
+        """Errors of logits, each policy's once per process."""
+        return LogitError(self.bench.subject)
+
     def problem(self, target: float) -> Problem:
         """Return what a strategy may know."""
         table = self.bench.recipe.search
@@ -143,6 +149,7 @@ class Search:
             residuals=self.bench.residuals if "residuals" in needs else {},
             settings=table.agent,
             fisher=self.bench.fisher if "fisher" in needs else {},
+            proxy=self.proxy if "proxy" in needs else None,
             size_bytes=self.size_bytes,
         )
 

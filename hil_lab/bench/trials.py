@@ -31,6 +31,7 @@ from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS
 from host.policy import Policy, uncompressed
+from host.proxy import LogitError
 from host.search.episode import Episode
 from host.search.loop import Evaluate, Memory, search
 from host.search.reward import REWARDS
@@ -124,6 +125,11 @@ class Contest:
         return KernelTimes(rows, timed)
 
     @cached_property
+    def proxy(self) -> LogitError:
+        """Errors of logits, which all trials share."""
+        return LogitError(self.bench.subject)
+
+    @cached_property
     def evaluator(self) -> Evaluator:
         """Scores candidates without training."""
         training = Training(steps=0)
@@ -159,6 +165,7 @@ class Contest:
             targets_ms=tuple(t * self.reference_ms for t in SHARES),
             settings=trial.method.settings,
             fisher=self.bench.fisher if "fisher" in needs else {},
+            proxy=self.proxy if "proxy" in needs else None,
         )
 
     def run(self, trial: Trial) -> list[Episode]:

@@ -25,12 +25,13 @@ class Problem:
     with a fixed length; `layer_ms(policy)` predicts the time of every layer, for strategies that
     weigh layers before anything is measured. `fisher[layer]` is the mean empirical Fisher
     information of its parameters; `proxy(policy)` is the mean squared error of a policy's logits on
-    a few images, which costs a fraction of an evaluation. `size_bytes(policy)` is exactly what the
-    artifact of a policy will hold in packed weights, scales and tables, without building it.
-    `program_ms(policy)` predicts as `layer_ms` does, from the kernels of the policy's program:
-    exact to about a percent, some milliseconds each. `targets_ms` are all targets that a search of
-    a whole front is to serve. `residuals[layer][kind]`, shaped as `sensitivity`, are the squared
-    errors that solving a layer's weights anew cannot make up for, over the variance of its outputs.
+    the calibration images, untrained: a fraction of an evaluation, and no labels.
+    `size_bytes(policy)` is exactly what the artifact of a policy will hold in packed weights,
+    scales and tables, without building it. `program_ms(policy)` predicts as `layer_ms` does, from
+    the kernels of the policy's program: exact to about a percent, some milliseconds each.
+    `targets_ms` are all targets that a search of a whole front is to serve.
+    `residuals[layer][kind]`, shaped as `sensitivity`, are the squared errors that solving a layer's
+    weights anew cannot make up for, over the variance of its outputs.
     """
 
     space: Space
