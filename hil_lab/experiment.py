@@ -17,6 +17,7 @@ from torch import nn
 from hil_lab.abreast import SideBySide, SparingSideBySide
 from hil_lab.leased import BoardMeter, LeasedBoards, lease, reach
 from hil_lab.memory import SearchMemory
+from hil_lab.runs import FRONT
 from hil_lab.sparing import PredictingMeter, SparingEvaluator
 from hil_lab.workbench import Workbench
 from host.compress.candidate import shaped
@@ -48,8 +49,6 @@ from host.types import Evaluation
 ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
 REFERENCE, PROFILES, KERNELS = "reference.json", "layer_times.json", "kernel_times.json"
-# Where the episodes of a search for all targets are kept.
-FRONT = "front"
 # How far below the best reward so far an accuracy is still counted in full: strategies learn there.
 EARLY_STOP_MARGIN = 0.05
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hil_lab.console import Advance
-from hil_lab.runs import Run
+from hil_lab.runs import SURROGATE, Run
 from host.search import checkpoint
 from host.search.episode import Episode, best
 from host.search.loop import Memory
@@ -14,7 +14,7 @@ from host.search.strategy import State
 from host.store import Store
 from host.surrogate.scorecard import Scorecard
 
-CHECKPOINT, SURROGATE = "strategy.safetensors", "surrogate.json"
+CHECKPOINT = "strategy.safetensors"
 
 
 @dataclass
