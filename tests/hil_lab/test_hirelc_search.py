@@ -40,7 +40,8 @@ def test_before_the_surrogate_has_samples_drops_come_from_logits(
 
     monkeypatch.setattr(experiment, "LogitError", Counted)
     agent = {f"search.agent.{key}": value for key, value in CYCLE.items()}
-    settings = tiny.arguments(**{"search.strategy": "hirelc", "search.episodes": 2, **agent})
+    own = {"search.strategy": "hirelc", "search.episodes": 2, "finetune.reconstruction": "false"}
+    settings = tiny.arguments(**own, **agent)
     done = hil_lab("search", "digits", *settings, "--json")
     assert done.status == 0, done.err
     assert len(asked) > 6, "every setting of every layer"
