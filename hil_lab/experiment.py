@@ -15,8 +15,9 @@ from typing import Any
 from torch import nn
 
 from hil_lab.abreast import SideBySide, SparingSideBySide
-from hil_lab.leased import LeasedBoards, lease, reach
+from hil_lab.leased import BoardMeter, LeasedBoards, lease, reach
 from hil_lab.memory import SearchMemory
+from hil_lab.runs import FRONT
 from hil_lab.sparing import Prediction, SparingEvaluator
 from hil_lab.workbench import Workbench
 from host.compress.candidate import shaped
@@ -25,14 +26,14 @@ from host.cost import COSTS, LATENCY, SIZE, Cost
 from host.errors import CallerError
 from host.evaluate import Evaluator, recall
 from host.exam import Floor, needed_accuracy
-from host.fleet import FleetMeter
 from host.kernel_times import KernelTimes, Timed, time_kernels, timed_programs
 from host.layer_events import Events
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS, Target
-from host.meter import Meter
 from host.policy import Policy, uncompressed
+from host.proxy import LogitError
+from host.rack import Rack
 from host.registry import did_you_mean
 from host.search.episode import Episode, best
 from host.search.loop import Abreast, Evaluate, batch_size, search
@@ -52,8 +53,6 @@ ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
 REFERENCE, PROFILES, KERNELS = "reference.json", "layer_times.json", "kernel_times.json"
 COUNTERS = "counters.json"
-# Where the episodes of a search for all targets are kept.
-FRONT = "front"
 # How far below the best reward so far an accuracy is still counted in full: strategies learn there.
 EARLY_STOP_MARGIN = 0.05
 
@@ -68,7 +67,7 @@ class Search:
     builder: Builder
 
     @property
-    def meter(self) -> Meter | FleetMeter:
+    def meter(self) -> BoardMeter:
         """Latency with the search's protocol."""
         return self.boards.meter
 
@@ -160,6 +159,11 @@ class Search:
         subject = self.bench.subject
         return shaped(subject.network, policy, subject.plan)  # times depend on no weight
 
+    @cached_property
+    def proxy(self) -> LogitError:
+        """Errors of logits, each policy's once per process."""
+        return LogitError(self.bench.subject)
+
     def problem(self, target: float) -> Problem:
         """Return what a strategy may know."""
         table = self.bench.recipe.search
@@ -180,6 +184,7 @@ class Search:
             settings=table.agent,
             fisher=self.bench.fisher if "fisher" in needs else {},
             counters=self.events if "counters" in needs else {},
+            proxy=self.proxy if "proxy" in needs else None,
             size_bytes=self.size_bytes,
         )
 
@@ -243,29 +248,19 @@ class Search:
 
     def _evaluate(self, strategy: Strategy) -> Evaluate | Abreast:
         """Return what evaluates for a strategy: boards are asked for all or what is worth it."""
-        if self.boards.width > 1:
-            return Abreast(self.boards.width, self._side_by_side(strategy))
+        meter, shape = self.meter, self._prepared
         if not isinstance(strategy, Sparing):
+            if isinstance(meter, Rack):
+                return Abreast(self.boards.width, SideBySide(self.evaluator, meter, shape))
             return self.evaluator
-        prediction = self._prediction(strategy)
-        return SparingEvaluator(
-            strategy,
-            replace(self.evaluator, meter=prediction),
-            lambda policy: self.meter.figures(self._prepared(policy), policy),
-            prediction,
-        )
-
-    def _side_by_side(self, strategy: Strategy) -> SideBySide | SparingSideBySide:
-        rack = self.boards.rack
-        if not isinstance(strategy, Sparing):
-            return SideBySide(replace(self.evaluator, meter=rack), rack, self._prepared)
-        prediction = self._prediction(strategy)
+        prediction = Prediction(strategy, self.size_bytes, self._latency_ms, self.cost)
         score = replace(self.evaluator, meter=prediction)
-        return SparingSideBySide(strategy, score, rack, self._prepared, prediction)
-
-    def _prediction(self, strategy: Sparing) -> Prediction:
-        """Return what no board is asked for: it takes the strategy's word for costs."""
-        return Prediction(strategy, self.size_bytes, self._latency_ms, self.cost)
+        if isinstance(meter, Rack):
+            side_by_side = SparingSideBySide(strategy, score, meter, shape, prediction)
+            return Abreast(self.boards.width, side_by_side)
+        return SparingEvaluator(
+            strategy, score, lambda policy: meter.figures(shape(policy), policy), prediction
+        )
 
     def _latency_ms(self, policy: Policy) -> float:
         return sum(self.kernel_times(policy).values())
@@ -273,7 +268,7 @@ class Search:
     def _episodes(self, target: float, name: str) -> list[Episode]:
         """Run or go on with the search for one target, under a name."""
         run, table = self.bench.run, self.bench.recipe.search
-        kept = SearchMemory(run, self.store, name, target, self.reference_ms)
+        kept = SearchMemory(run, self.store, name, target, self.reference, self.cost)
         past, problem = tuple(kept.so_far), self.problem(target)
         aim = name if name == FRONT else f"target {target:.0%}"
         what = f"{table.strategy}, {aim}"

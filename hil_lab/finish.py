@@ -76,7 +76,7 @@ def finish(search: Search, searches: dict[float, list[Episode]]) -> dict[str, An
         "target": search.builder.target.name,
         "strategy": bench.recipe.search.strategy,
         "reference_ms": search.reference_ms,
-        "measured_programs": search.boards.measured,
+        "measured_programs": search.meter.measured,
         "rows": [row | {"compression": compression(row, rows[0])} for row in rows],
     }
     bench.run.write(RESULT, result)

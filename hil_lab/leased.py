@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from host.registry import did_you_mean
 from host.store import Store
 
 LEASE_WAIT_S = 600.0
+BoardMeter = Meter | FleetMeter | Rack
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -35,6 +36,8 @@ class LeasedBoards:
     sessions: Sequence[BoardSession]
     store: Store
     builder: Builder
+    _dropped: dict[int, BoardError] = field(default_factory=dict)
+    _racks: list[Rack] = field(default_factory=list)
 
     @property
     def fleet(self) -> bool:
@@ -50,51 +53,34 @@ class LeasedBoards:
         return 1 if self.fleet else len(self.bench.recipe.board)
 
     @cached_property
-    def rack(self) -> Rack:
-        """The boards side by side, with the search's protocol."""
-        meters = self._meters(self.bench.recipe.measure.search)
-        return Rack(meters, lambda why: say_dropped(self.bench, why))
+    def meter(self) -> BoardMeter:
+        """Latency with the search's protocol."""
+        return self.meter_for(self.bench.recipe.measure.search)
 
-    @cached_property
-    def _fleet_meter(self) -> FleetMeter:
-        return FleetMeter.over(self.rack.meters, self.bench.recipe.measure.fleet)
-
-    @property
-    def meter(self) -> Meter | FleetMeter:
-        """Latency with the search's protocol: of the fleet, or on the first board that is left."""
-        return self._fleet_meter if self.fleet else self.rack.meters[self._first]
-
-    def meter_for(self, name: str) -> Meter | FleetMeter:
-        """Return a meter with a protocol by name."""
-        meters = self._meters(name)
-        fleet = self.bench.recipe.measure.fleet
-        return FleetMeter.over(meters, fleet) if self.fleet else meters[self._first]
+    def meter_for(self, name: str) -> BoardMeter:
+        """Return a meter with a protocol by name: of a fleet, a rack, or the only board."""
+        if name not in PROTOCOLS:
+            raise CallerError(f'unknown protocol "{name}"{did_you_mean(name, PROTOCOLS)}')
+        protocol, recipe = PROTOCOLS[name], self.bench.recipe
+        meters = [Meter(self.builder, each, self.store, protocol) for each in self.sessions]
+        if self.fleet:
+            return FleetMeter.over(meters, recipe.measure.fleet)
+        if self.width == 1:
+            return meters[0]
+        rack = Rack(meters, lambda why: say_dropped(self.bench, why), self._dropped)
+        self._racks.append(rack)
+        return rack
 
     @property
     def session(self) -> BoardSession:
-        """The first board that is left."""
-        return self.sessions[self._first]
-
-    @property
-    def measured(self) -> int:
-        """Measurements with the search's protocol by this process, on all boards."""
-        meters = self._fleet_meter.meters if self.fleet else self.rack.meters
-        return sum(meter.measured for meter in meters)
+        """The first board that is left; the first of all where none is."""
+        left = (each for place, each in enumerate(self.sessions) if place not in self._dropped)
+        return next(left, self.sessions[0])
 
     def close(self) -> None:
         """Wait for what still runs."""
-        if "rack" in vars(self):
-            self.rack.close()
-
-    @property
-    def _first(self) -> int:
-        return next(iter(self.rack.alive), 0)
-
-    def _meters(self, name: str) -> list[Meter]:
-        if name not in PROTOCOLS:
-            raise CallerError(f'unknown protocol "{name}"{did_you_mean(name, PROTOCOLS)}')
-        protocol = PROTOCOLS[name]
-        return [Meter(self.builder, each, self.store, protocol) for each in self.sessions]
+        for rack in self._racks:
+            rack.close()
 
 
 def reach(bench: Workbench, stack: ExitStack) -> tuple[list[BoardClient], BoardInfo]:

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hil_lab.console import Advance
-from hil_lab.runs import Run
+from hil_lab.runs import SURROGATE, Run
+from host.cost import LATENCY, Cost
 from host.search import checkpoint
 from host.search.episode import Episode, best
 from host.search.loop import Memory
@@ -14,7 +15,7 @@ from host.search.strategy import State
 from host.store import Store
 from host.surrogate.scorecard import Scorecard
 
-CHECKPOINT, SURROGATE = "strategy.safetensors", "surrogate.json"
+CHECKPOINT = "strategy.safetensors"
 
 
 @dataclass
@@ -25,7 +26,9 @@ class SearchMemory:
     store: Store
     name: str
     target: float
-    reference_ms: float
+    # The cost of the optimised fp32 program, in the unit of `cost`.
+    reference: float
+    cost: Cost = LATENCY
     so_far: list[Episode] = field(init=False)
     state: tuple[int, State] | None = field(init=False, default=None)
     scorecard: Scorecard = field(init=False, default_factory=Scorecard)
@@ -62,8 +65,12 @@ class SearchMemory:
 
     def note(self) -> str:
         """Say in a few words how the search goes, and how well it foresees."""
-        parts = [describe(best(self.so_far), self.reference_ms), str(self.scorecard.figures())]
+        parts = [self._described(best(self.so_far)), str(self.scorecard.figures())]
         return ", ".join(filter(None, parts))
+
+    def _described(self, episode: Episode) -> str:
+        share = self.cost.of(episode.evaluation) / self.reference
+        return f"best {episode.evaluation.accuracy:.1%} at {share:.2f}x"
 
     def _record(self, episode: Episode) -> None:
         self.store.add_episode(self._key, episode)
@@ -85,9 +92,3 @@ class SearchMemory:
         checkpoint.save(self._path, {"number": number, "strategy": state, "scorecard": card})
         if self.scorecard.accuracy:
             self.run.write(f"{self._folder}/{SURROGATE}", card)
-
-
-def describe(episode: Episode, reference_ms: float) -> str:
-    """Return an episode in a few words."""
-    ratio = episode.latency_ms / reference_ms
-    return f"best {episode.evaluation.accuracy:.1%} at {ratio:.2f}x"

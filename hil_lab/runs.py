@@ -18,6 +18,8 @@ from hil_lab.recipe import Recipe, build
 from host.errors import CallerError, StoreError
 
 RECIPE, EVENTS, RESULT, RUN_FORMAT = "recipe.json", "events.jsonl", "result.json", 1
+# A search for all targets together, beside those named after their target; in a search's folder.
+FRONT, SURROGATE = "front", "surrogate.json"
 # In the folder of a finished program.
 NETWORK, POLICY, FINALIST = "network.safetensors", "policy.json", "finalist.json"
 

@@ -7,18 +7,21 @@ that is run again asks the same boards for the same.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from torch import nn
 
 from host.artifact import Artifact
 from host.errors import BoardError, BoardUnreachable
 from host.evaluate import Figures
+from host.layer_events import Events
 from host.meter import Meter
 from host.policy import Policy
 
+T = TypeVar("T")
 # Is told why a board is out.
 OnDrop = Callable[[BoardError], None]
 
@@ -33,11 +36,17 @@ class Rack:
     Programs are built in the caller's thread; each board has a thread that waits for it.
     """
 
-    def __init__(self, meters: Sequence[Meter], on_drop: OnDrop = ignore) -> None:
+    def __init__(
+        self,
+        meters: Sequence[Meter],
+        on_drop: OnDrop = ignore,
+        dropped: dict[int, BoardError] | None = None,
+    ) -> None:
         if not meters:
             raise ValueError("a rack needs at least one board")
         self.meters = tuple(meters)
-        self.dropped: dict[int, BoardError] = {}
+        # By place and why; racks of the same boards share it.
+        self.dropped = {} if dropped is None else dropped
         self._on_drop = on_drop
         self._workers = [ThreadPoolExecutor(1) for _ in self.meters]
         self._jobs: dict[str, Future[Figures]] = {}
@@ -60,6 +69,31 @@ class Rack:
         self.start(network, policy, 0)
         return self._jobs.pop(policy.digest()).result()
 
+    def of(self, artifact: Artifact) -> Figures:
+        """Return the figures of a built program, from the first board that is left."""
+        return self.measure(artifact, 0).result()
+
+    def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
+        """Yield (layer, median milliseconds) of every kernel call on the first board left."""
+        return self._on_any(lambda meter: list(meter.profile(network, policy)))
+
+    def events(self, network: nn.Module, policy: Policy) -> Events:
+        """Return the hardware events of every layer in one inference on the first board left."""
+        return self._on_any(lambda meter: meter.events(network, policy))
+
+    def _on_any(self, ask: Callable[[Meter], T]) -> T:
+        for place in self.alive:
+            try:
+                return ask(self.meters[place])
+            except BoardError as e:
+                self._drop(place, e)
+        raise self._none_left()
+
+    @property
+    def measured(self) -> int:
+        """Measurements so far, on all boards."""
+        return sum(meter.measured for meter in self.meters)
+
     def measure(self, artifact: Artifact, place: int) -> Future[Figures]:
         """Let the board of a place measure a built program, or the next one that is left."""
         done: Future[Figures] = Future()
@@ -81,8 +115,7 @@ class Rack:
         if left:
             self._workers[left[0]].submit(self._measure, artifact, left[0], done)
         else:
-            why = "; ".join(map(str, self.dropped.values()))
-            done.set_exception(BoardUnreachable(f"no board is left: {why}"))
+            done.set_exception(self._none_left())
 
     def _measure(self, artifact: Artifact, place: int, done: Future[Figures]) -> None:
         try:
@@ -91,9 +124,16 @@ class Rack:
             else:
                 done.set_result(self.meters[place].of(artifact))
         except BoardError as e:
-            self.dropped[place] = e
-            if self.alive:
-                self._on_drop(e)
+            self._drop(place, e)
             self._send(artifact, place, done)
         except Exception as e:
             done.set_exception(e)
+
+    def _drop(self, place: int, why: BoardError) -> None:
+        self.dropped[place] = why
+        if self.alive:
+            self._on_drop(why)
+
+    def _none_left(self) -> BoardUnreachable:
+        reasons = "; ".join(map(str, self.dropped.values()))
+        return BoardUnreachable(f"no board is left: {reasons}")

@@ -24,6 +24,8 @@ from host.search.episode import Episode
 from host.types import Evaluation
 
 BUSY_TIMEOUT_MS = 30_000
+# SQLite's own limit on the values of a statement is larger.
+ROWS_AT_ONCE = 500
 MIGRATIONS = (
     """CREATE TABLE measurement (
         id TEXT PRIMARY KEY, structure TEXT NOT NULL, fingerprint TEXT NOT NULL,
@@ -132,6 +134,17 @@ class Store:
         if not rows:
             raise StoreError(f"{self.path} holds no measurement {name}")
         return Measurement.from_dict(json.loads(rows[0]["record"]))
+
+    def boards(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the board of every measurement that is there, by name."""
+        found: dict[str, str] = {}
+        for start in range(0, len(names), ROWS_AT_ONCE):
+            part = list(names[start : start + ROWS_AT_ONCE])
+            where = f"id IN ({', '.join('?' for _ in part)})"
+            with self._guarded():
+                rows = list(self._db["measurement"].rows_where(where, part, select="id, board"))
+            found |= {row["id"]: row["board"] for row in rows}
+        return found
 
     def cached(
         self,

@@ -33,6 +33,7 @@ from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS
 from host.policy import Policy, uncompressed
+from host.proxy import LogitError
 from host.search.episode import Episode
 from host.search.loop import Evaluate, Memory, search
 from host.search.reward import REWARDS
@@ -132,6 +133,11 @@ class Contest:
         return self.meter.events(network, uncompressed(graph))
 
     @cached_property
+    def proxy(self) -> LogitError:
+        """Errors of logits, which all trials share."""
+        return LogitError(self.bench.subject)
+
+    @cached_property
     def evaluator(self) -> Evaluator:
         """Scores candidates without training."""
         training = Training(steps=0)
@@ -168,6 +174,7 @@ class Contest:
             settings=trial.method.settings,
             fisher=self.bench.fisher if "fisher" in needs else {},
             counters=self.events if "counters" in needs else {},
+            proxy=self.proxy if "proxy" in needs else None,
         )
 
     def run(self, trial: Trial) -> list[Episode]:

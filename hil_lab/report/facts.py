@@ -11,13 +11,14 @@ from typing import Any
 
 from hil_lab.recipe import Recipe
 from hil_lab.report.numbers import cost_words
-from hil_lab.runs import EVENTS, RECIPE, RESULT, Run
+from hil_lab.runs import EVENTS, FRONT, RECIPE, RESULT, SURROGATE, Run
 from host.boards.types import Measurement
 from host.cost import COSTS, Cost
 from host.errors import StoreError
 from host.policy import Policy
 from host.search.episode import Episode
 from host.store import Store
+from host.surrogate.scorecard import Scorecard
 from host.types import Evaluation
 
 FP32, INT8 = "fp32", "uniform-int8"
@@ -103,6 +104,10 @@ class Facts:
     reference_widths: Mapping[str, int]
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     started: str = ""
+    # By search (a target, or the front); by measurement of the search; sentences.
+    scorecards: Mapping[str, Scorecard] = field(default_factory=dict)
+    measured_by: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
 
     def program(self, name: str) -> Program | None:
         """Return a finished program by name."""
@@ -118,7 +123,8 @@ def read_facts(run: Run) -> Facts:
     recipe, result = run.recipe, _read(run, RESULT)
     programs = tuple(_program(run, record) for record in _records(run, result))
     reference = _read(run, REFERENCE)
-    searches, measurements = _stored(run, recipe, programs, reference)
+    searches, measurements, measured_by = _stored(run, recipe, programs, reference)
+    events = _events(run.path(EVENTS))
     sensitivity = _read(run, SENSITIVITY)
     manifest = _manifest(run.path("reference"))
     reference_ms = result.get("reference_ms") or reference.get("latency_ms")
@@ -138,7 +144,10 @@ def read_facts(run: Run) -> Facts:
         reference_macs=_layer_macs(manifest),
         reference_widths=_widths(manifest),
         measurements=measurements,
-        started=_started(run.path(EVENTS)),
+        started=str(events[0].get("at", "")) if events else "",
+        scorecards=dict(_scorecards(run, recipe)),
+        measured_by=measured_by,
+        dropped=tuple(e["why"] for e in events if e.get("event") == "board dropped"),
     )
 
 
@@ -205,20 +214,22 @@ def _widths(manifest: Mapping[str, Any]) -> dict[str, int]:
 
 def _stored(
     run: Run, recipe: Recipe, programs: Iterable[Program], reference: Mapping[str, Any]
-) -> tuple[tuple[Search, ...], dict[str, Measurement]]:
-    """Return the searches and the measurements that the programs and the reference name."""
+) -> tuple[tuple[Search, ...], dict[str, Measurement], dict[str, str]]:
+    """Return the searches, the measurements of programs and reference, and who did the others."""
     path = run.folder.parent / STORE
     if not path.is_file():
-        return tuple(Search(target, ()) for target in recipe.search.target), {}
+        return tuple(Search(target, ()) for target in recipe.search.target), {}, {}
     names = {name for p in programs for name in p.evaluation.measurements}
     if reference:
-        names.add(reference["measurement"])
+        names |= {reference["measurement"], *reference.get("measurements", ())}
     with closing(Store(path)) as store:
         searches = tuple(
             Search(target, tuple(store.episodes(f"{run.name}@{target}")))
             for target in recipe.search.target
         )
-        return searches, dict(_measurements(store, sorted(names)))
+        evaluated = {m for s in searches for e in s.episodes for m in e.evaluation.measurements}
+        measured_by = store.boards(sorted(evaluated))
+        return searches, dict(_measurements(store, sorted(names))), measured_by
 
 
 def _measurements(store: Store, names: Iterable[str]) -> Iterator[tuple[str, Measurement]]:
@@ -242,10 +253,20 @@ def _sensitivities(table: Mapping[str, Any]) -> Iterator[Sensitivity]:
         yield Sensitivity(entry["layer"], setting["kind"], setting["value"], kl)
 
 
-def _started(events: Path) -> str:
-    """Return when the run's log starts."""
+def _events(path: Path) -> list[dict[str, Any]]:
+    """Return the run's log, as far as it was written whole."""
+    events: list[dict[str, Any]] = []
     try:
-        with events.open() as file:
-            return str(json.loads(file.readline())["at"])
-    except (OSError, KeyError, json.JSONDecodeError):
-        return ""
+        with path.open() as file:
+            for line in file:
+                events.append(json.loads(line))
+    except (OSError, json.JSONDecodeError):
+        return events
+    return events
+
+
+def _scorecards(run: Run, recipe: Recipe) -> Iterator[tuple[str, Scorecard]]:
+    """Yield what the searches foretold against what came, the front's first."""
+    for name in (FRONT, *map(str, recipe.search.target)):
+        if kept := _read(run, f"at-{name}/{SURROGATE}"):
+            yield name, Scorecard.from_dict(kept)

@@ -40,10 +40,11 @@ def _origin(facts: Facts, program: Program) -> Origin:
         ("latency", f"{ms(program.latency_ms)}, {figure.source if figure else 'none'}", ""),
         ("measurement", name or "none", ""),
     ]
-    found = next((facts.measurements[m] for m in e.measurements if m in facts.measurements), None)
-    if found:
-        rows += _measured(found)
-        strip = samples_strip(found.samples_ns)
+    there = [facts.measurements[m] for m in e.measurements if m in facts.measurements]
+    if there:
+        rows += _measured(there[0])
+        rows += [(f"on {m.board}", ms(m.latency_ms.median), "") for m in there[1:]]
+        strip = samples_strip(there[0].samples_ns)
     elif name:
         rows.append(("raw samples", "not in this folder's store", ""))
     rows.append(("artifact", e.artifact[:DIGEST], e.artifact))

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from hil_lab.report import charts, heat, origin, policies, tables
+from hil_lab.report import boards, charts, foresight, heat, origin, policies, tables
 from hil_lab.report.facts import FP32, INT8, Facts, Program, Search
 from hil_lab.report.numbers import (
     duration,
@@ -72,6 +72,10 @@ def render(facts: Facts) -> str:
         heat=heat.heat_map(entries, heat.chosen_settings(only)) if entries else "",
         heat_bounds=heat.scale_of(entries).bounds(),
         heat_outlined=bool(only),
+        foresight=foresight.rows(facts),
+        foresight_stated=foresight.STATED,
+        boards=boards.rows(facts),
+        board_programs=boards.programs(facts),
         proofs=tables.proofs(facts),
         origins=origin.origins(facts),
         recipe_lines=tables.recipe_lines(facts.recipe),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from host.errors import StoreError
 from host.policy import Policy
-from host.search.episode import Episode
+from host.search.episode import Episode, is_measured
 from host.search.strategy import AskMany, Forecasting, Problem, State, Strategy
 from host.surrogate.scorecard import Foretold, Scorecard
 from host.types import Evaluation
@@ -136,7 +136,8 @@ class _Batch:
 
     def _judge(self, foretold: Foretold | None, truth: Evaluation) -> None:
         if foretold is not None:
-            self.memory.scorecard.add(foretold, truth)
+            cost = self.problem.cost.of(truth) if is_measured(truth) else None
+            self.memory.scorecard.add(foretold, truth.accuracy, cost)
 
 
 def _check(episode: Episode, policy: Policy) -> None:

@@ -31,7 +31,7 @@ class Problem:
     with a fixed length; `residuals[layer][kind]`, shaped alike, are the squared errors that solving
     a layer's weights anew cannot make up for, over the variance of its outputs. `fisher[layer]` is
     the mean empirical Fisher information of its parameters; `proxy(policy)` is the mean squared
-    error of a policy's logits on a few images, which costs a fraction of an evaluation.
+    error of a policy's logits on the calibration images, untrained, without labels.
     `size_bytes(policy)` is exactly what the artifact of a policy will hold in packed weights,
     scales and tables, without building it. `counters[layer][event]` are hardware events of one
     inference of the uncompressed program, those that the board counts.

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hil_lab.recipe import Recipe, SearchTable
+from hil_lab.recipe import MeasureTable, Recipe, SearchTable
 from hil_lab.runs import RECIPE, RESULT, Run
 from host.boards.protocol import REPORT
 from host.boards.types import Block, Conditions, Energy, Measurement
 from host.policy import LayerPolicy, Policy
 from host.search.episode import Episode
 from host.store import Store
+from host.surrogate.scorecard import Expected, Foretold, Scorecard
 from host.types import Evaluation, Figure
 from protos.values import LayerCheck, VerifyReport
 
@@ -41,6 +42,8 @@ class Fake:
     model: str = "tiny"
     board: str = "sim:rpi4"
     cost: str = "latency"
+    others: tuple[str, ...] = ()
+    fleet: str = "each"
 
 
 def write_run(root: Path, fake: Fake | None = None) -> Run:
@@ -48,7 +51,9 @@ def write_run(root: Path, fake: Fake | None = None) -> Run:
     fake = fake or Fake()
     run = Run(root / "runs" / NAME)
     table = SearchTable(cost=fake.cost, target=fake.targets, episodes=fake.episodes, seed=7)
-    recipe = Recipe(model=fake.model, data="digits", board=(fake.board,), search=table)
+    names = (fake.board, *fake.others)
+    measure = MeasureTable(fleet=fake.fleet)
+    recipe = Recipe(fake.model, "digits", board=names, search=table, measure=measure)
     versions = {"python": "3.11.0", "hil-lab": "0.1.0", "torch": "2.13.0"}
     run.write(RECIPE, {"format": 1, "recipe": recipe.to_dict(), "versions": versions})
     run.path("events.jsonl").write_text('{"at": "2026-01-01T10:00:00+00:00", "event": "trained"}\n')
@@ -60,7 +65,15 @@ def write_run(root: Path, fake: Fake | None = None) -> Run:
         run.write("reference/manifest.json", manifest(1.0))
         for target in fake.targets:
             for number in range(fake.done):
-                store.add_episode(f"{NAME}@{target}", episode(number, target))
+                made = episode(number, target)
+                board = names[number % len(names)]
+                by = store.add_measurement(
+                    measurement(board, made.latency_ms, f"{number}@{target}")
+                )
+                scored = replace(made.evaluation, measurements=(by,))
+                store.add_episode(f"{NAME}@{target}", replace(made, evaluation=scored))
+            if fake.done:
+                run.write(f"at-{target}/surrogate.json", foretold(fake.done, target).to_dict())
         if fake.finished:
             finish(run, store, fake)
     return run
@@ -99,8 +112,12 @@ def _row(
     target: float | None,
 ) -> dict[str, Any]:
     digest = policy.digest()
-    measured = store.add_measurement(measurement(fake.board, latency_ms, digest))
-    scored = evaluation(accuracy, latency_ms, "test", digest, (measured,))
+    boards = (fake.board, *(fake.others if fake.fleet != "each" else ()))
+    measured = tuple(
+        store.add_measurement(measurement(board, latency_ms * (1 + 0.01 * place), digest))
+        for place, board in enumerate(boards)
+    )
+    scored = evaluation(accuracy, latency_ms, "test", digest, measured)
     quantized = [p.layer for p in policy.layers if p.mode != "fp32"]
     record = {
         "name": name,
@@ -155,6 +172,19 @@ def episode(number: int, target: float) -> Episode:
     return Episode(
         number, policy, scored, accuracy - 3 * abs(latency_ms / REFERENCE_MS / target - 1)
     )
+
+
+def foretold(episodes: int, target: float) -> Scorecard:
+    """Return what a search foretold of all but its first two episodes: a point too much."""
+    card = Scorecard()
+    for number in range(2, episodes):
+        truth = episode(number, target).evaluation
+        assert truth.latency_ms is not None
+        a, ms = truth.accuracy + 0.01, truth.latency_ms.value * 1.002
+        cost = Expected(ms, 0.999 * ms, 1.001 * ms)
+        foretold = Foretold(Expected(a, a - 0.02, a + 0.02), cost)
+        card.add(foretold, truth.accuracy, truth.latency_ms.value)
+    return card
 
 
 def evaluation(

@@ -77,3 +77,19 @@ def test_a_resumed_search_stops_the_same_counts(subject: Subject) -> None:
     for killed_after in (1, 9):
         past = run(subject, EPISODES)[:killed_after]
         assert facts(run(subject, EPISODES, past)) == facts(whole)
+
+
+def test_of_a_batch_only_what_came_before_it_counts(subject: Subject) -> None:
+    """Else the count of one would depend on whether another was recorded before a kill."""
+    made = run(subject, 6, stop=False)
+    known = made[0].evaluation
+    space = space_of(subject.graph, round_to=8)
+    problem = Problem(space, absolute(-1.0), 0.3, 1.0, EPISODES, seed=1)
+    so_far: list[Episode] = []
+    floor = floor_of(problem, so_far, together=3)
+    seen = []
+    for episode in made:
+        seen.append(floor(known))
+        so_far.append(episode)
+    assert seen[:3] == [None] * 3
+    assert seen[3] == seen[4] == seen[5] == floor_of(problem, made[:3])(known)

@@ -15,11 +15,15 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["galen-joint", "tpe", "frontier"])
+@pytest.mark.parametrize(
+    ("strategy", "boards"),
+    [("galen-joint", 1), ("tpe", 1), ("frontier", 1), ("random", 3), ("frontier", 2)],
+)
 def test_a_search_killed_at_twenty_random_instants_ends_as_an_undisturbed_one(
-    strategy: str, tmp_path: Path
+    strategy: str, boards: int, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "tests.hil_lab.toy_search", strategy, str(tmp_path), "7"]
+    module = "tests.hil_lab.toy_search"
+    command = [sys.executable, "-m", module, strategy, str(tmp_path), "7", str(boards)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -27,5 +31,6 @@ def test_a_search_killed_at_twenty_random_instants_ends_as_an_undisturbed_one(
     undisturbed = found["undisturbed"]
     assert len(undisturbed["episodes"]) == EPISODES
     assert undisturbed["stored"] == undisturbed["episodes"]
+    assert (undisturbed["foretold"] is not None) == (strategy == "frontier")
     for killed in found["killed"]:
         assert killed == undisturbed

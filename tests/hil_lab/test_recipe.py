@@ -12,6 +12,7 @@ import pytest
 
 from hil_lab.cli import make_parser
 from hil_lab.commands import COMMANDS
+from hil_lab.commands.search import recipe_of
 from hil_lab.recipe import Recipe, SearchTable, build, put, read_recipe
 from host.errors import RecipeError
 
@@ -59,6 +60,9 @@ def test_demo_is_the_built_in_digits_recipe() -> None:
         (SMALL + "[search]\ntarget = []", "search.target: must lie in (0, 1]"),
         (SMALL + '[search]\nfreeze = ["fc", 1]', "search.freeze: must be a string, got 1"),
         (SMALL + "[search]\nround_to = 0", "search.round_to: must be at least 1"),
+        (SMALL + "board = []", "board: must name a board"),
+        (SMALL + "board = ['local', 3]", "board: must be a string, got 3"),
+        (SMALL + "[measure]\nfleet = 'medan'", 'measure.fleet: unknown name "medan"; did you mean'),
         (SMALL + "model = 1", ""),
         ("model = ", ""),
     ],
@@ -82,6 +86,20 @@ def test_one_target_and_several_are_both_lists(tmp_path: Path) -> None:
     several = read_recipe(written(tmp_path, SMALL + "[search]\ntarget = [0.2, 1]"))
     assert one.search.target == (0.2,)
     assert several.search.target == (0.2, 1.0)
+
+
+def test_one_board_and_several_are_both_lists(tmp_path: Path) -> None:
+    one = read_recipe(written(tmp_path, "board = 'local'\n" + SMALL))
+    several = read_recipe(written(tmp_path, "board = ['pi4-01', 'tag=rack2']\n" + SMALL))
+    assert one.board == ("local",)
+    assert several.board == ("pi4-01", "tag=rack2")
+
+
+def test_boards_on_the_command_line_are_repeated_or_have_commas(tmp_path: Path) -> None:
+    path = written(tmp_path, SMALL)
+    line = ["search", str(path), "--board", "a,b", "--board", "sim:rpi4-2?seed=1&clock_mhz=1500"]
+    recipe = recipe_of(make_parser().parse_args(line))
+    assert recipe.board == ("a", "b", "sim:rpi4-2?seed=1&clock_mhz=1500")
 
 
 def test_whole_numbers_serve_as_numbers(tmp_path: Path) -> None:

@@ -243,3 +243,66 @@ def test_episodes_that_were_counted_in_part_are_counted(tmp_path: Path) -> None:
     searches = (replace(facts.searches[0], episodes=(part, *others)),)
     assert "(1 hopeless, counted in part)" in render(replace(facts, searches=searches))
     assert "counted in part" not in render(facts)
+
+
+def cells(page: str, section: str) -> list[list[str]]:
+    """Return the rows of the table of a section, heads included."""
+    (part,) = re.findall(rf'<section id="{section}">.*?</section>', page, re.DOTALL)
+    rows = re.findall(r"<tr>(.*?)</tr>", part, re.DOTALL)
+    return [[html.unescape(c) for c in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", r)] for r in rows]
+
+
+def test_forecasts_are_shown_beside_their_truths(tmp_path: Path) -> None:
+    page = page_of(tmp_path, Fake(targets=(0.3, 0.5)))
+    head, first, second = cells(page, "foresight")
+    assert head[1:5] == ["accuracies", "mean error", "rank", "within 90 %"]
+    assert first == [f"target {times(0.3)}", "6", "1.00 %", "1.00", "100 %", "6", "0.20 %", "0 %"]
+    assert second[0] == f"target {times(0.5)}"
+
+
+def test_a_front_is_foreseen_once_for_all_targets(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    run.write("at-front/surrogate.json", run.read("at-0.5/surrogate.json"))
+    run.path("at-0.5", "surrogate.json").unlink()
+    assert [row[0] for row in cells(write_report(run).read_text(), "foresight")] == [
+        "",
+        "all targets",
+    ]
+
+
+def test_what_foretold_nothing_has_no_table(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    run.path("at-0.5", "surrogate.json").unlink()
+    page = write_report(run).read_text()
+    parse(page)
+    assert "foresight" not in page
+
+
+def test_one_board_needs_no_table(tmp_path: Path) -> None:
+    assert 'id="boards"' not in page_of(tmp_path)
+
+
+def test_of_several_boards_it_is_said_who_measured_what(tmp_path: Path) -> None:
+    run = write_run(tmp_path, Fake(others=("sim:rpi4-2", "sim:rpi4-3")))
+    run.event("board dropped", why="sim:rpi4-3: no answer")
+    page = write_report(run).read_text()
+    parse(page)
+    head, *rows = cells(page, "boards")
+    assert head == ["", "evaluations", "fp32", "uniform int8", f"yours, target {times(0.5)}"]
+    assert rows == [
+        ["sim:rpi4", "3", "2.000 ms", "1.200 ms", "1.010 ms"],
+        ["sim:rpi4-2", "3", "", "", ""],
+        ["sim:rpi4-3", "2", "", "", ""],
+    ]
+    assert "A board was dropped: sim:rpi4-3: no answer" in page
+
+
+def test_every_board_of_a_fleet_is_shown_with_its_own_latency(tmp_path: Path) -> None:
+    page = page_of(tmp_path, Fake(others=("sim:rpi4-2",), fleet="median"))
+    _, *rows = cells(page, "boards")
+    assert [row[2:] for row in rows] == [
+        ["2.000 ms", "1.200 ms", "1.010 ms"],
+        ["2.020 ms", "1.212 ms", "1.020 ms"],
+    ]
+    assert "the median of all" in page
+    assert "<dt>on sim:rpi4-2</dt><dd>2.020 ms</dd>" in page

@@ -1,4 +1,4 @@
-"""A real search on the toy problem, killed over and over: `python -m ... STRATEGY FOLDER SEED`.
+"""A real search on the toy problem, killed over and over: `-m ... STRATEGY FOLDER SEED BOARDS`.
 
 Search, store, checkpoint and run folder are the product's; only the evaluation is a formula. This
 process imports everything once and forks a child for every start, so that a restart costs nothing.
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from hil_lab.abreast import SideBySide, SparingSideBySide
 from hil_lab.console import Silent
 from hil_lab.experiment import Search
 from hil_lab.recipe import Recipe, SearchTable
@@ -27,10 +28,12 @@ from hil_lab.runs import Run
 from hil_lab.sparing import Prediction, SparingEvaluator
 from host.evaluate import Figures
 from host.policy import Policy
-from host.search.loop import Evaluate
+from host.rack import Rack
+from host.search.loop import Abreast, Evaluate
 from host.search.strategy import Problem, Sparing, Strategy
 from host.store import Store
 from host.types import Evaluation
+from tests.hil_lab.toy_boards import ToyEvaluator, ToyMeter, shape
 from tests.host.search import toy
 
 KILLS = 20
@@ -66,15 +69,28 @@ class ToySearch(Search):
     def evaluator(self) -> Any:  # type: ignore[override]
         return Evaluator()
 
-    def _evaluate(self, strategy: Strategy) -> Evaluate:
+    def _evaluate(self, strategy: Strategy) -> Evaluate | Abreast:
+        names = self.bench.recipe.board
+        if len(names) > 1:
+            rack: Any = Rack([ToyMeter(name, slow_s=EVALUATION_S) for name in names])  # type: ignore[misc]
+            batch: Any = SideBySide(ToyEvaluator(rack), rack, shape)  # type: ignore[arg-type]
+            if isinstance(strategy, Sparing):
+                batch = SparingSideBySide(
+                    strategy, self.evaluator, rack, shape, prediction_of(strategy)
+                )
+            return Abreast(len(names), batch)
         if not isinstance(strategy, Sparing):
             return self.evaluator  # type: ignore[no-any-return]
-        prediction = Prediction(strategy, lambda policy: 0, lambda policy: 0.0)
-        return SparingEvaluator(strategy, self.evaluator, measured, prediction)
+        return SparingEvaluator(strategy, self.evaluator, measured, prediction_of(strategy))
 
     @cached_property
-    def reference_ms(self) -> float:  # type: ignore[override]
+    def reference(self) -> float:  # type: ignore[override]
         return 10.0
+
+
+def prediction_of(strategy: Sparing) -> Prediction:
+    """Return what the strategy predicts of the toy's programs."""
+    return Prediction(strategy, lambda policy: 0, lambda policy: 0.0)
 
 
 def measured(policy: Policy) -> Figures:
@@ -84,12 +100,13 @@ def measured(policy: Policy) -> Figures:
     return Figures("", 0, figure)
 
 
-def search(strategy: str, folder: Path) -> None:
+def search(strategy: str, folder: Path, boards: int) -> None:
     """Start or go on with the search of a folder, and leave its policies in done.json."""
     folder.mkdir(parents=True, exist_ok=True)
     agent = AGENTS.get(strategy, {})
     table = SearchTable(strategy, (TARGET,), EPISODES, seed=3, agent=agent)
-    recipe = Recipe(model="toy", data="toy", search=table)
+    names = tuple(f"toy-{number}" for number in range(boards))
+    recipe = Recipe(model="toy", data="toy", board=names, search=table)
     bench = SimpleNamespace(run=Run(folder), recipe=recipe, reporter=Silent())
     store = Store(folder / "store.db")
     made = ToySearch(bench, None, store, None)  # type: ignore[arg-type]
@@ -97,14 +114,17 @@ def search(strategy: str, folder: Path) -> None:
     rows = [[e.number, e.policy.digest(), e.reward] for e in episodes]
     stored = [[e.number, e.policy.digest(), e.reward] for e in store.episodes(f"{folder.name}@0.3")]
     store.close()
-    (folder / "done.json").write_text(json.dumps({"episodes": rows, "stored": stored}))
+    judged = folder / "at-0.3" / "surrogate.json"
+    foretold = json.loads(judged.read_text()) if judged.is_file() else None
+    done = {"episodes": rows, "stored": stored, "foretold": foretold}
+    (folder / "done.json").write_text(json.dumps(done))
 
 
-def forked(strategy: str, folder: Path, kill_after_s: float | None) -> bool:
+def forked(strategy: str, folder: Path, boards: int, kill_after_s: float | None) -> bool:
     """Run the search in a child; returns whether it was killed before it was through."""
     child = os.fork()
     if child == 0:
-        search(strategy, folder)
+        search(strategy, folder, boards)
         os._exit(0)
     start = time.monotonic()
     while kill_after_s is None or time.monotonic() - start < kill_after_s:
@@ -118,17 +138,17 @@ def forked(strategy: str, folder: Path, kill_after_s: float | None) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def main(strategy: str, root: Path, seed: int) -> None:
+def main(strategy: str, root: Path, seed: int, boards: int) -> None:
     """Search undisturbed, then in as many folders as it takes to land all kills."""
     torch.set_num_threads(1)
     start = time.monotonic()
-    forked(strategy, root / "run", None)
+    forked(strategy, root / "run", boards, None)
     whole_s = time.monotonic() - start
     rng, kills, rounds = random.Random(seed), 0, 0
     while kills < KILLS:
         folder = root / str(rounds) / "run"
         while killed := forked(
-            strategy, folder, rng.uniform(0, whole_s / 4) if kills < KILLS else None
+            strategy, folder, boards, rng.uniform(0, whole_s / 4) if kills < KILLS else None
         ):
             kills += killed
         rounds += 1
@@ -138,4 +158,4 @@ def main(strategy: str, root: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -165,3 +166,26 @@ def test_a_file_that_is_no_database_is_one_clear_error(tmp_path: Path) -> None:
     path.write_bytes(b"hello" * 100)
     with pytest.raises(StoreError, match="not a database"):
         Store(path)
+
+
+def test_boards_of_many_measurements_are_found_by_name(store: Store) -> None:
+    made = [replace(measurement(f"s{i}"), board=f"pi{i % 2}") for i in range(1200)]
+    names = [store.add_measurement(each) for each in made]
+    found = store.boards([*names, "m-unknown"])
+    assert found == {name: each.board for name, each in zip(names, made, strict=True)}
+
+
+def test_one_board_answers_for_itself_alone_where_that_is_asked(store: Store) -> None:
+    store.add_measurement(measurement("s"))
+    fingerprint = measurement().fingerprint_digest
+    assert store.cached("s", fingerprint, asdict(QUICK), "pi") is not None
+    assert store.cached("s", fingerprint, asdict(QUICK), "other") is None
+
+
+def test_threads_share_a_store(store: Store) -> None:
+    def work(worker: int) -> list[str]:
+        return [store.add_measurement(measurement(f"{worker}-{i}")) for i in range(50)]
+
+    with ThreadPoolExecutor(4) as pool:
+        names = [name for found in pool.map(work, range(4)) for name in found]
+    assert len(store.boards(names)) == 200

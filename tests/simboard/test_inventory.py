@@ -8,6 +8,7 @@ import pytest
 
 from hil_lab.inventory import (
     BoardEntry,
+    board_names,
     open_board,
     open_pool,
     read_inventory,
@@ -68,6 +69,8 @@ def test_selectors_choose_by_name_tag_and_kind(tmp_path: Path) -> None:
         ("sim:rpi4", SimSettings()),
         ("sim:rpi4?seed=3&clock_mhz=1500", SimSettings(3, 1500)),
         ("sim:rpi4?fault=hang", SimSettings(fault="hang")),
+        ("sim:rpi4-2", SimSettings(unit=2)),
+        ("sim:rpi4-12?seed=3", SimSettings(3, unit=12)),
     ],
 )
 def test_a_simulated_board_takes_options(name: str, settings: SimSettings) -> None:
@@ -82,6 +85,9 @@ def test_a_simulated_board_takes_options(name: str, settings: SimSettings) -> No
         ("sim:rpi4?seed=x", "integers"),
         ("sim:rpi4?clock_mhz=9", "one of 1500, 1800"),
         ("sim:rpi5", 'did you mean "sim:rpi4"'),
+        ("sim:rpi4-0", 'no simulated board "sim:rpi4-0"'),
+        ("sim:rpi4-x", 'did you mean "sim:rpi4"'),
+        ("sim:rpi4?unit=2", 'unknown key "unit"'),
         ("loacl", 'did you mean "local"'),
     ],
 )
@@ -105,3 +111,25 @@ def test_a_pool_opens_what_the_selector_names() -> None:
             pass
     with open_pool("sim:rpi4", "me") as pool, pool.session() as session:
         assert session.info.kind == "sim:rpi4"
+
+
+def test_selectors_are_spelled_out_in_the_order_of_the_inventory(tmp_path: Path) -> None:
+    inventory = read(tmp_path, GOOD + GOOD.replace("pi4-01", "pi4-02"))
+    assert board_names(["sim:rpi4-2", "tag=rack1"], inventory) == (
+        "sim:rpi4-2",
+        "pi4-01",
+        "pi4-02",
+    )
+
+
+@pytest.mark.parametrize("names", [["sim:rpi4", "sim:rpi4"], ["pi4-01", "tag=rack1"]])
+def test_a_board_that_is_named_twice_is_refused(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(CallerError, match=f'"{names[0]}" is named twice'):
+        board_names(names, read(tmp_path, GOOD))
+
+
+def test_simulated_boards_are_open_at_the_same_time() -> None:
+    with open_board("sim:rpi4") as one, open_board("sim:rpi4-2") as two:
+        with one.lease("me") as first, two.lease("me") as second:
+            assert (first.info.name, second.info.name) == ("sim:rpi4", "sim:rpi4-2")
+        assert one.describe().kind == two.describe().kind == "sim:rpi4"

@@ -177,3 +177,36 @@ def test_numbers_of_another_machine_need_an_emulator(
         assert s.measure(foreign, QUICK).verdict == "trusted"
         with pytest.raises(ArtifactRejected, match="need qemu-aarch64"):
             s.verify(foreign)
+
+
+class TestUnits:
+    def test_boards_of_a_rack_differ_by_a_little_and_by_their_number_alone(
+        self, artifact: Artifact
+    ) -> None:
+        medians = []
+        for unit in (1, 2, 3, 2):
+            with session(SimSettings(unit=unit)) as board:
+                medians.append(board.measure(artifact, QUICK).latency_ms.median)
+        first, second, third, again = medians
+        assert second == again
+        assert len({first, second, third}) == 3
+        for other in (second, third):
+            assert 0.001 < abs(other / first - 1) < 0.04
+
+    def test_profiles_differ_by_the_same_factor(self, artifact: Artifact) -> None:
+        totals, latencies = [], []
+        for unit in (1, 2):
+            with session(SimSettings(unit=unit)) as board:
+                profile = board.profile(artifact)
+                totals.append(sum(kernel.median_us for kernel in profile.kernels))
+                latencies.append(board.measure(artifact, SEARCH).latency_ms.median)
+        ratio = latencies[1] / latencies[0]
+        assert totals[1] / totals[0] == pytest.approx(ratio, rel=0.005)
+
+    def test_the_number_is_part_of_the_fingerprint_but_for_the_first(self) -> None:
+        prints = []
+        for unit in (1, 2):
+            with session(SimSettings(unit=unit)) as board:
+                prints.append(dict(board.info.fingerprint))
+        assert "unit" not in prints[0]
+        assert prints[1] == {**prints[0], "unit": "2"}

@@ -108,3 +108,52 @@ def test_a_batch_serves_the_targets_in_turn_and_learns_nothing_of_itself() -> No
     for i, ms in enumerate(times):
         assert ms == pytest.approx(targets[i % 2], rel=0.05)
     assert len({policy.digest() for policy in batch}) == 4
+
+
+def test_nothing_is_foretold_before_the_model_is_trusted() -> None:
+    made = problem(0, 12, **QUICK, design=5)
+    strategy = Frontier(made)
+    foretold = []
+    for _ in range(7):
+        policy = strategy.ask()
+        foretold.append(strategy.foretell(policy))
+        strategy.tell(policy, evaluate(policy))
+    assert [found is None for found in foretold] == [True] * 5 + [False] * 2
+
+
+def test_foretelling_changes_nothing_and_bounds_what_it_says() -> None:
+    policies: list[list[str]] = []
+    for foretells in (True, False):
+        strategy = Frontier(problem(0, 12, **QUICK, design=5))
+        policies.append([])
+        for _ in range(8):
+            policy = strategy.ask()
+            found = strategy.foretell(policy) if foretells else None
+            if found is not None:
+                assert found.cost is not None
+                for expected in (found.accuracy, found.cost):
+                    assert expected.low is not None and expected.high is not None
+                    assert expected.low < expected.value < expected.high
+            strategy.tell(policy, evaluate(policy))
+            policies[-1].append(policy.digest())
+    assert policies[0] == policies[1]
+
+
+def test_a_search_that_goes_on_foretells_to_the_last_digit() -> None:
+    """Its fits start from the fit before: a new strategy must know what that one found."""
+    made = problem(0, 14, **QUICK, design=5)
+    strategy, foretold = Frontier(made), []
+    for number in range(12):
+        if number == 10:
+            state = strategy.state_dict()
+            strategy = Frontier(made)
+            strategy.load_state_dict(state)
+        policy = strategy.ask()
+        foretold.append(strategy.foretell(policy))
+        strategy.tell(policy, evaluate(policy))
+    whole, undisturbed = Frontier(made), []
+    for _ in range(12):
+        policy = whole.ask()
+        undisturbed.append(whole.foretell(policy))
+        whole.tell(policy, evaluate(policy))
+    assert foretold == undisturbed

@@ -12,6 +12,7 @@ from host.policy import Policy
 from host.search.episode import Episode
 from host.search.loop import Abreast, Memory, search
 from host.search.strategy import AskMany, State, Strategy, make_strategy
+from host.surrogate.scorecard import Expected, Foretold
 from host.types import Evaluation
 from tests.host.search.toy import evaluate, problem
 
@@ -163,3 +164,53 @@ def test_another_width_is_another_search() -> None:
     killed.state = None
     with pytest.raises(StoreError, match="another policy than a replay gives"):
         run("frontier", 1, Log(), killed)
+
+
+@dataclass
+class Seer:
+    """Asks for the same policies twice over, and foretells all but the first of them."""
+
+    inner: Strategy
+    asked: list[Policy] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+    def ask(self) -> Policy:
+        number = len(self.asked)
+        self.asked.append(self.asked[number - 4] if number >= 4 else self.inner.ask())
+        return self.asked[-1]
+
+    def foretell(self, policy: Policy) -> Foretold | None:
+        if policy.digest() == self.asked[0].digest():
+            return None
+        return Foretold(Expected(len(self.told) / 100))
+
+    def tell(self, policy: Policy, evaluation: Evaluation) -> None:
+        self.told.append(policy.digest())
+
+    def state_dict(self) -> State:
+        return {"told": self.told}
+
+    def load_state_dict(self, state: State) -> None: ...
+
+
+def test_only_what_was_foretold_before_it_was_told_is_judged() -> None:
+    strategy, log = Seer(make_strategy("random", problem(0, 8))), Log()
+    memory = Memory(log.record, log.save)
+    episodes = search(problem(0, 8), strategy, evaluate, memory)
+    pairs = [(pair.expected.value, pair.truth) for pair in memory.scorecard.accuracy]
+    # The first is not foretold, and the last four were told before.
+    assert pairs == [(n / 100, episodes[n].evaluation.accuracy) for n in (1, 2, 3)]
+
+
+def test_replayed_episodes_are_judged_as_they_were() -> None:
+    whole, log = Memory(Log().record, Log().save), Log(kill_at=8)
+    search(problem(0, EPISODES), made("frontier"), Abreast(3, Log().many), whole)
+    killed = Memory(log.record, log.save)
+    with pytest.raises(Killed):
+        search(problem(0, EPISODES), made("frontier"), Abreast(3, log.many), killed)
+    resumed = Memory(Log().record, Log().save)
+    search(problem(0, EPISODES), made("frontier"), Abreast(3, Log().many), resumed, past=log.kept)
+    assert resumed.scorecard == whole.scorecard
+    assert len(whole.scorecard.accuracy) == EPISODES - 6, (
+        "the model is trusted from the third batch"
+    )
