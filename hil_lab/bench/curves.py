@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from host.search.episode import Episode
+from hil_lab.bench.trace import Step, Trace
+from host.cost import LATENCY
 from host.search.reward import Reward
 
 BUDGETS = (20, 30, 40, 60, 80, 100)
@@ -28,19 +29,17 @@ class Curve:
     evaluated: tuple[int, ...]
 
     @classmethod
-    def of(
-        cls, episodes: Sequence[Episode], reward: Reward, target_ms: float, before: int
-    ) -> Curve:
+    def of(cls, trace: Trace, reward: Reward, target_ms: float) -> Curve:
         """Return the curve of a trial; a program that was measured before costs nothing again."""
         best, measured, evaluated = [], [], []
-        top, programs, policies = -np.inf, set[str](), set[str]()
-        for episode in episodes:
-            policies.add(episode.policy.digest())
-            if episode.measured:
-                programs.add(episode.policy.structure_digest())
-                top = max(top, reward(episode.evaluation, target_ms))
+        top, programs, policies = -np.inf, set[int](), set[int]()
+        for step in trace.steps:
+            policies.add(step.policy)
+            if step.measured:
+                programs.add(step.program)
+                top = max(top, rewarded(step, reward, target_ms))
             best.append(float(top))
-            measured.append(before + len(programs))
+            measured.append(trace.before + len(programs))
             evaluated.append(len(policies))
         return cls(tuple(best), tuple(measured), tuple(evaluated))
 
@@ -75,16 +74,27 @@ def lead(ours: Sequence[Curve], others: Sequence[Curve], budget: int) -> tuple[f
     return float(low), float(high)
 
 
-def front(episodes: Sequence[Episode], measurements: int) -> list[tuple[float, float]]:
+def rewarded(step: Step, reward: Reward, target_ms: float) -> float:
+    """Return the reward of a step."""
+    return reward(LATENCY.forecast(step.accuracy, step.latency_ms), target_ms)
+
+
+def best_step(trace: Trace, reward: Reward, target_ms: float) -> Step:
+    """Return the measured step of the highest reward, the first of equals."""
+    measured = [step for step in trace.steps if step.measured]
+    return max(measured, key=lambda step: rewarded(step, reward, target_ms))
+
+
+def front(trace: Trace, measurements: int) -> list[tuple[float, float]]:
     """Return (milliseconds, accuracy) of what no other measured program beats in both."""
     points: list[tuple[float, float]] = []
-    programs: set[str] = set()
-    for episode in episodes:
-        if episode.measured:
-            programs.add(episode.policy.structure_digest())
+    programs: set[int] = set()
+    for step in trace.steps:
+        if step.measured:
+            programs.add(step.program)
             if len(programs) > measurements:
                 break
-            points.append((episode.latency_ms, episode.evaluation.accuracy))
+            points.append((step.latency_ms, step.accuracy))
     best: list[tuple[float, float]] = []
     for ms, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
         if not best or accuracy > best[-1][1]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from hil_lab.bench.report import Show
-from hil_lab.bench.trials import Contest
+from hil_lab.bench.trials import Contest, Trial
 from host.blocks import blocks
 from host.encoding import Batch, Encoding, Floats, join
 from host.policy import Policy, uncompressed
@@ -25,7 +25,7 @@ TARGETS = (0.25, 1.1, 12)
 JITTER = 0.7
 # Keeps logarithms of no harm away from infinity, and policies near their target.
 FLOOR, MISS_PENALTY = 0.02, 30.0
-FILE = "held-out.json"
+FILE, FIGURES = "held-out.json", "held-out.figures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,17 @@ class HeldOut:
         yield Show(f"{where}: rank correlation of latency", self.latency_spearman, "", 0.99)
 
 
-def held_out(contest: Contest, episodes: Sequence[Episode]) -> HeldOut:
+def held_out(contest: Contest, trial: Trial) -> HeldOut:
+    """Return the figures of our trial as they are kept, else measured anew."""
+    path = contest.folder / contest.network / FIGURES
+    if path.is_file():
+        return HeldOut(**json.loads(path.read_text()))
+    figures = _figures(contest, contest.run(trial))
+    path.write_text(json.dumps(asdict(figures)))
+    return figures
+
+
+def _figures(contest: Contest, episodes: Sequence[Episode]) -> HeldOut:
     """Fit to the first evaluations of a search and forecast policies that are drawn apart."""
     encoding = Encoding(contest.bench.space, contest.bench.residuals)
     groups = [block.layers for block in blocks(encoding.graph)]

@@ -1,14 +1,15 @@
 """Searches against each other: what each finds with how many measurements of the board.
 
 Every trial is kept in a folder and read from there when it is complete, so that the comparison can
-be made over many sittings, or only printed: `hil-lab bench search --out FOLDER`.
+be made over many sittings. Traces alone are enough to print it again: those behind docs/results.md
+are in docs/trials, `hil-lab bench search --out docs/trials`.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hil_lab.bench.curves import (
     BUDGETS,
     Curve,
     accuracy_within,
+    best_step,
     front,
     lead,
     mean_at,
@@ -25,9 +27,9 @@ from hil_lab.bench.curves import (
 from hil_lab.bench.heldout import HeldOut, held_out
 from hil_lab.bench.methods import METHODS, methods
 from hil_lab.bench.report import Options, Report, Show, Table, number
+from hil_lab.bench.trace import Trace, present
 from hil_lab.bench.trials import SHARES, Contest, Trial, trials
 from host.errors import CallerError
-from host.search.episode import Episode, best
 
 NETWORKS = ("resnet20", "resnet56", "digits-vit")
 SEEDS = (1, 2, 3)
@@ -43,7 +45,7 @@ EQUAL_RATIO = 0.01
 
 # method -> target -> seed -> curve
 Curves = Mapping[str, Mapping[float, Mapping[int, Curve]]]
-Kept = tuple[Trial, list[Episode]]
+Kept = tuple[Trial, Trace]
 
 
 def report(options: Options) -> Report:
@@ -64,43 +66,54 @@ def report(options: Options) -> Report:
 
 def _network(name: str, folder: Path, options: Options) -> Report:
     contest = Contest(name, folder, options.overrides, options.reporter)
-    contest.remember()
     seeds = options.seeds or SEEDS
     chosen = [method for method in methods(options.methods) if method.name != FRONT_RIVAL]
     found: dict[str, list[Kept]] = {method.name: [] for method in chosen}
     for trial in trials([name], chosen, SHARES, seeds):
-        found[trial.method.name].append((trial, contest.run(trial)))
+        found[trial.method.name].append((trial, contest.trace(trial)))
     curves = {method: _curves(contest, kept) for method, kept in found.items()}
+    traces = [trace for kept in found.values() for _, trace in kept]
     surrogate, fronts = None, []
     if OURS in found:
-        surrogate = held_out(contest, found[OURS][0][1])
+        surrogate = held_out(contest, found[OURS][0][0])
     if OURS in found and (not options.methods or FRONT_RIVAL in options.methods):
-        fronts = [_beaten(contest, trial, episodes) for trial, episodes in found[OURS]]
+        fronts = [_beaten(contest, trial, trace) for trial, trace in found[OURS]]
     return Report(
-        samples={"network": _samples(name, contest, curves, surrogate)},
+        samples={"network": _samples(name, traces[0].reference_ms, curves, surrogate)},
         tables=[_table(name, target, curves) for target in SHARES],
         shows=[
             *(show for target in SHARES for show in _shows(name, target, curves)),
             *(surrogate.shows(name) if surrogate else ()),
             *([_front_show(name, fronts)] if fronts else ()),
         ],
-        missing=[] if surrogate else [f"{name}: figures of our search, which was not chosen"],
+        missing=[
+            *([] if surrogate else [f"{name}: figures of our search, which was not chosen"]),
+            *_older(name, traces),
+        ],
     )
 
 
-def _beaten(contest: Contest, trial: Trial, ours: Sequence[Episode]) -> float:
+def _older(name: str, traces: Sequence[Trace]) -> Iterator[str]:
+    """Say which versions trials were run with that are not the present ones."""
+    for what, now in present().items():
+        others = sorted({str(t.versions.get(what)) for t in traces} - {now})
+        if others:
+            yield f"{name}: trials with {what} {now}; some are of {', '.join(others)}"
+
+
+def _beaten(contest: Contest, trial: Trial, ours: Trace) -> float:
     """Return the share of Galen's finished programs that our front dominates or equals.
 
     Accuracies within a standard error of the validation images are equal.
     """
-    points = front(ours, FRONT_MEASUREMENTS - contest.setup_measurements(trial.method))
+    points = front(ours, FRONT_MEASUREMENTS - ours.before)
     held = []
     for target in FRONT_SHARES:
-        rival = best(contest.run(Trial(trial.network, METHODS[FRONT_RIVAL], target, trial.seed)))
-        accuracy, images = rival.evaluation.accuracy, rival.evaluation.samples
-        error = math.sqrt(accuracy * (1 - accuracy) / images)
+        trace = contest.trace(Trial(trial.network, METHODS[FRONT_RIVAL], target, trial.seed))
+        rival = best_step(trace, contest.reward, target * trace.reference_ms)
+        error = math.sqrt(rival.accuracy * (1 - rival.accuracy) / trace.images)
         found = accuracy_within(points, rival.latency_ms * (1 + EQUAL_RATIO))
-        held.append(found >= accuracy - error)
+        held.append(found >= rival.accuracy - error)
     return statistics.mean(held)
 
 
@@ -115,21 +128,19 @@ def _front_show(name: str, shares: Sequence[float]) -> Show:
 def _curves(contest: Contest, kept: Sequence[Kept]) -> dict[float, dict[int, Curve]]:
     """Return the curves of one method, from every target that its trials serve."""
     curves: dict[float, dict[int, Curve]] = {target: {} for target in SHARES}
-    for trial, episodes in kept:
-        reward = contest.problem(trial).reward
-        before = contest.setup_measurements(trial.method)
+    for trial, trace in kept:
         for target in SHARES if trial.method.front else (trial.target,):
-            goal = target * contest.reference_ms
-            curves[target][trial.seed] = Curve.of(episodes, reward, goal, before)
+            goal = target * trace.reference_ms
+            curves[target][trial.seed] = Curve.of(trace, contest.reward, goal)
     return curves
 
 
 def _samples(
-    name: str, contest: Contest, curves: Curves, surrogate: HeldOut | None
+    name: str, reference_ms: float, curves: Curves, surrogate: HeldOut | None
 ) -> dict[str, Any]:
     return {
         "name": name,
-        "reference_ms": contest.reference_ms,
+        "reference_ms": reference_ms,
         "curves": [
             {"method": method, "target": target, "seed": seed, **asdict(curve)}
             for method, by_target in curves.items()

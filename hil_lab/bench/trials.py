@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from hil_lab.bench.methods import Method
+from hil_lab.bench.trace import Trace
 from hil_lab.commands.search import recipe_path
 from hil_lab.console import Reporter
 from hil_lab.recipe import Recipe, read_recipe
@@ -36,7 +37,7 @@ from host.policy import Policy, uncompressed
 from host.proxy import LogitError
 from host.search.episode import Episode
 from host.search.loop import Evaluate, Memory, search
-from host.search.reward import REWARDS
+from host.search.reward import REWARDS, Reward
 from host.search.strategy import Problem, Sparing, Strategy, make_strategy
 from host.types import Evaluation
 
@@ -62,6 +63,11 @@ class Trial:
         at = "front" if self.method.front else f"{self.target:g}"
         return f"{self.network}/{self.method.name}-{at}-seed{self.seed}.jsonl"
 
+    @property
+    def trace(self) -> str:
+        """Where its trace is kept, under the same folder."""
+        return str(Path(self.file).with_suffix(".trace"))
+
 
 @dataclass
 class Contest:
@@ -86,10 +92,15 @@ class Contest:
             raise CallerError(f"{self.folder} holds trials of other keys; name another --out")
         return Workbench(kept, self.reporter)
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
         """The recipe of the network."""
-        return self.bench.recipe
+        return read_recipe(recipe_path(self.network), self.overrides)
+
+    @property
+    def reward(self) -> Reward:
+        """The reward of every trial."""
+        return REWARDS["absolute"](self.recipe.search.beta, LATENCY)
 
     @cached_property
     def meter(self) -> DirectMeter:
@@ -97,7 +108,7 @@ class Contest:
         subject = self.bench.subject
         target = TARGETS[TARGET]()
         return DirectMeter(
-            Builder(subject.graph, target, self.recipe.threads, source=subject.network)
+            Builder(subject.graph, target, self.bench.recipe.threads, source=subject.network)
         )
 
     @cached_property
@@ -161,7 +172,7 @@ class Contest:
         needs = trial.method.needs
         return Problem(
             space=self.bench.space,
-            reward=REWARDS["absolute"](self.recipe.search.beta, LATENCY),
+            reward=self.reward,
             target=trial.target * self.reference_ms,
             reference=self.reference_ms,
             episodes=trial.method.episodes,
@@ -176,6 +187,16 @@ class Contest:
             counters=self.events if "counters" in needs else {},
             proxy=self.proxy if "proxy" in needs else None,
         )
+
+    def trace(self, trial: Trial) -> Trace:
+        """Return the trace of a trial: as it is kept, else of the trial, which is run."""
+        path = self.folder / trial.trace
+        if path.is_file() and len((kept := Trace.read(path)).steps) == trial.method.episodes:
+            return kept
+        self.remember()
+        made = Trace.of(self.run(trial), self.reference_ms, self.setup_measurements(trial.method))
+        made.write(path)
+        return made
 
     def run(self, trial: Trial) -> list[Episode]:
         """Run a trial, or go on with it, and return its episodes; another process waits for it."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hil_lab.bench.curves import Curve, accuracy_within, front, lead, reached
+from hil_lab.bench.curves import Curve, accuracy_within, best_step, front, lead, reached
+from hil_lab.bench.trace import Trace
 from host.policy import Choice
 from host.search.episode import Episode
 from host.search.reward import absolute
@@ -26,10 +27,11 @@ EPISODES = [
     episode(3, 0.6, 5.0),
     episode(4, 0.5, 10.0),
 ]
+TRACE = Trace.of(EPISODES, reference_ms=10.0, before=2)
 
 
 def curve() -> Curve:
-    return Curve.of(EPISODES, absolute(), 10.0, before=2)
+    return Curve.of(TRACE, absolute(), 10.0)
 
 
 def test_only_measured_programs_count_and_each_of_them_once() -> None:
@@ -62,8 +64,13 @@ def test_the_lead_of_equals_holds_zero() -> None:
 
 
 def test_fronts_hold_what_nothing_beats() -> None:
-    points = front(EPISODES, 10)
+    points = front(TRACE, 10)
     assert points == [(5.0, 0.6), (10.0, 0.7)]
-    assert front(EPISODES, 1) == [(10.0, 0.5)]
+    assert front(TRACE, 1) == [(10.0, 0.5)]
     assert accuracy_within(points, 6.0) == 0.6
     assert accuracy_within(points, 1.0) == 0.0
+
+
+def test_the_best_step_is_a_measured_one() -> None:
+    step = best_step(TRACE, absolute(), 10.0)
+    assert (step.accuracy, step.measured) == (0.7, True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hil_lab.bench.methods import METHODS, Method, methods
+from hil_lab.bench.trace import Trace
 from hil_lab.bench.trials import Contest, Trial, read_episodes, trials
 from hil_lab.console import Silent
 from host.errors import CallerError
+from tests.hil_lab.bench.test_curves import TRACE
 
 QUICK = {"generations": 4, "population": 6, "offspring": 6, "design": 4}
 OURS = Method("ours", "frontier", 6, QUICK)
@@ -39,6 +42,21 @@ def test_a_whole_trial_is_read_not_run(contest: Contest) -> None:
     before = (contest.folder / trial.file).stat().st_mtime_ns
     contest.run(trial)
     assert (contest.folder / trial.file).stat().st_mtime_ns == before
+
+
+def test_a_kept_trace_needs_neither_network_nor_data(tmp_path: Path) -> None:
+    method = Method("ours", "frontier", len(TRACE.steps))
+    trial = Trial("resnet20", method, 0.5, 1)
+    (tmp_path / "resnet20").mkdir()
+    TRACE.write(tmp_path / trial.trace)
+    assert Contest("resnet20", tmp_path, {}, Silent()).trace(trial) == TRACE
+
+
+def test_a_trial_leaves_its_trace(contest: Contest) -> None:
+    trial = Trial("digits-vit", OURS, 0.5, 1)
+    trace = contest.trace(trial)
+    assert Trace.read(contest.folder / trial.trace) == trace
+    assert [s.accuracy for s in trace.steps] == [e.evaluation.accuracy for e in contest.run(trial)]
 
 
 def test_trials_of_other_keys_need_another_folder(contest: Contest) -> None:
