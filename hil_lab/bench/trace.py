@@ -68,8 +68,7 @@ class Trace:
             "versions": dict(self.versions),
         }
         rows = [
-            [s.policy, s.program, s.accuracy, round(s.latency_ms, 6), int(s.measured)]
-            for s in self.steps
+            [s.policy, s.program, s.accuracy, s.latency_ms, int(s.measured)] for s in self.steps
         ]
         lines = [json.dumps(head), *(json.dumps(row, separators=(",", ":")) for row in rows)]
         path.write_text("\n".join(lines) + "\n")
