@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from hil_lab.sparing import measured, predicted
-from host.evaluate import Evaluator
+from hil_lab.sparing import with_figures
+from host.evaluate import Evaluator, Figures
 from host.policy import Policy
 from host.rack import Rack
 from host.search.loop import Evaluate
@@ -50,6 +50,7 @@ class SparingSideBySide:
     score: Evaluate
     rack: Rack
     shape: Shape
+    predict: Callable[[Policy], Figures]
 
     def __call__(self, policies: Sequence[Policy], place: int) -> Iterator[Evaluation]:
         """Yield evaluations in order; the first policy has this place of its batch."""
@@ -61,7 +62,7 @@ class SparingSideBySide:
                 self.rack.start(self.shape(policy), policy, at)
             scored.append((policy, evaluation, worth))
         for policy, evaluation, worth in scored:
-            if worth:
-                yield measured(evaluation, self.rack.figures(self.shape(policy), policy))
-            else:
-                yield predicted(evaluation, self.strategy.predict(policy))
+            figures = (
+                self.rack.figures(self.shape(policy), policy) if worth else self.predict(policy)
+            )
+            yield with_figures(evaluation, figures)

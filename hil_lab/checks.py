@@ -5,6 +5,7 @@ from __future__ import annotations
 from hil_lab.inventory import board_names
 from hil_lab.recipe import Recipe
 from host.boards.protocol import PROTOCOLS
+from host.cost import COSTS
 from host.data import DATASETS
 from host.errors import RecipeError
 from host.registry import did_you_mean
@@ -20,6 +21,7 @@ def check_recipe(recipe: Recipe) -> None:
         ("data", recipe.data, DATASETS),
         ("search.strategy", table.strategy, strategies()),
         ("search.reward", table.reward, REWARDS),
+        ("search.cost", table.cost, COSTS),
         ("measure.search", measure.search, PROTOCOLS),
         ("measure.report", measure.report, PROTOCOLS),
     )

@@ -6,7 +6,7 @@ This is the wiring: here, and nowhere else, search, network, compiler, board and
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,14 +18,16 @@ from hil_lab.abreast import SideBySide, SparingSideBySide
 from hil_lab.leased import BoardMeter, LeasedBoards, lease, reach
 from hil_lab.memory import SearchMemory
 from hil_lab.runs import FRONT
-from hil_lab.sparing import PredictingMeter, SparingEvaluator
+from hil_lab.sparing import Prediction, SparingEvaluator
 from hil_lab.workbench import Workbench
 from host.compress.candidate import shaped
 from host.compress.finetune import Training
+from host.cost import COSTS, LATENCY, SIZE, Cost
 from host.errors import CallerError
 from host.evaluate import Evaluator, recall
 from host.exam import Floor, needed_accuracy
 from host.kernel_times import KernelTimes, Timed, time_kernels, timed_programs
+from host.layer_events import Events
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS, Target
@@ -37,6 +39,7 @@ from host.search.episode import Episode, best
 from host.search.loop import Abreast, Evaluate, batch_size, search
 from host.search.reward import REWARDS
 from host.search.strategy import (
+    Need,
     Problem,
     Sparing,
     Strategy,
@@ -44,11 +47,12 @@ from host.search.strategy import (
     strategies,
 )
 from host.store import Store
-from host.types import Evaluation
+from host.types import Evaluation, Figure
 
 ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
 REFERENCE, PROFILES, KERNELS = "reference.json", "layer_times.json", "kernel_times.json"
+COUNTERS = "counters.json"
 # How far below the best reward so far an accuracy is still counted in full: strategies learn there.
 EARLY_STOP_MARGIN = 0.05
 
@@ -70,18 +74,40 @@ class Search:
     @cached_property
     def reference_ms(self) -> float:
         """Latency of the optimised fp32 program, measured once per run."""
-        run = self.bench.run
+        return LATENCY.of(self._reference)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What the targets of the search count."""
+        return COSTS[self.bench.recipe.search.cost]
+
+    @cached_property
+    def reference(self) -> float:
+        """The same cost of the optimised fp32 program."""
+        return self.cost.of(self._reference)
+
+    @cached_property
+    def _reference(self) -> Evaluation:
+        """The figures of the optimised fp32 program, measured once per run; accuracy is unknown."""
+        run, subject = self.bench.run, self.bench.subject
         if not run.path(REFERENCE).is_file():
-            subject = self.bench.subject
-            policy = uncompressed(subject.graph)
-            figures = self.meter.figures(subject.network, policy)
+            figures = self.meter.figures(subject.network, uncompressed(subject.graph))
+            energy = figures.energy_mj
             value = {
                 "latency_ms": figures.latency_ms.value,
+                "energy_mj": None if energy is None else energy.value,
+                "size_bytes": figures.size_bytes,
                 "measurement": figures.measurement,
                 "measurements": list(figures.measurements),
             }
             run.write(REFERENCE, value)
-        return float(run.read(REFERENCE)["latency_ms"])
+        kept = run.read(REFERENCE)
+        latency, energy = (
+            None if kept.get(name) is None else Figure(kept[name], "measured")
+            for name in ("latency_ms", "energy_mj")
+        )
+        size_bytes = kept.get("size_bytes", 0)
+        return Evaluation(1.0, 0, "validation", 0, 0, size_bytes, latency, energy)
 
     @cached_property
     def layer_times(self) -> LayerTimes:
@@ -102,6 +128,14 @@ class Search:
                 run.write(KERNELS, {"timed": [asdict(sample) for sample in timed]})
         timed = [Timed(**raw) for raw in run.read(KERNELS)["timed"]]
         return KernelTimes(self._kernel_rows, timed)
+
+    @cached_property
+    def events(self) -> Events:
+        """Hardware events of the uncompressed network's layers, counted once per run."""
+        run, policy = self.bench.run, uncompressed(self.bench.subject.graph)
+        if not run.path(COUNTERS).is_file():
+            run.write(COUNTERS, self.meter.events(self._prepared(policy), policy))
+        return run.read(COUNTERS)
 
     @contextmanager
     def _profiling(self, programs: int) -> Iterator[Callable[[Policy], list[tuple[str, float]]]]:
@@ -136,28 +170,42 @@ class Search:
         needs = strategies()[table.strategy].needs
         return Problem(
             space=self.bench.space,
-            reward=REWARDS[table.reward](table.beta),
-            target_ms=target * self.reference_ms,
-            reference_ms=self.reference_ms,
+            reward=REWARDS[table.reward](table.beta, self.cost),
+            cost=self.cost,
+            target=target * self.reference,
+            reference=self.reference,
             episodes=table.episodes,
             seed=table.seed,
-            sensitivity=self.bench.sensitivity.all_features(),
-            layer_ms=self.layer_times if "layer_ms" in needs else None,
-            program_ms=self.kernel_times if "program_ms" in needs else None,
-            targets_ms=tuple(share * self.reference_ms for share in table.target),
+            sensitivity=self.bench.divergences if "sensitivity" in needs else {},
+            layer_cost=self._predicted("layer_cost") if "layer_cost" in needs else None,
+            program_cost=self._predicted("program_cost") if "program_cost" in needs else None,
+            targets=tuple(share * self.reference for share in table.target),
             residuals=self.bench.residuals if "residuals" in needs else {},
             settings=table.agent,
             fisher=self.bench.fisher if "fisher" in needs else {},
             proxy=self.proxy if "proxy" in needs else None,
+            counters=self.events if "counters" in needs else {},
             size_bytes=self.size_bytes,
         )
 
+    def _predicted(self, need: Need) -> Callable[[Policy], Mapping[str, float]]:
+        """Return what predicts the cost of every layer of a policy; bytes are exact."""
+        if self.cost is SIZE:
+            return self._layer_bytes
+        times = self.kernel_times if need == "program_cost" else self.layer_times
+        if self.cost is LATENCY:
+            return times
+        # As if all kernels drew the same power: what they draw besides, measurements correct.
+        watts = self.reference / self.reference_ms
+        return lambda policy: {layer: ms * watts for layer, ms in times(policy).items()}
+
+    def _layer_bytes(self, policy: Policy) -> dict[str, float]:
+        found = self.builder.layer_bytes(policy, lambda: self._prepared(policy))
+        return {layer: float(count) for layer, count in found.items()}
+
     def size_bytes(self, policy: Policy) -> int:
         """Return the bytes of a policy's artifact, exactly, without building it."""
-        subject = self.bench.subject
-        return self.builder.size_bytes(
-            policy, lambda: shaped(subject.network, policy, subject.plan)
-        )
+        return self.builder.size_bytes(policy, lambda: self._prepared(policy))
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -205,12 +253,21 @@ class Search:
             if isinstance(meter, Rack):
                 return Abreast(self.boards.width, SideBySide(self.evaluator, meter, shape))
             return self.evaluator
-        score = replace(self.evaluator, meter=PredictingMeter(strategy, self.size_bytes))
+        prediction = self._prediction(strategy)
+        score = replace(self.evaluator, meter=prediction)
         if isinstance(meter, Rack):
-            return Abreast(self.boards.width, SparingSideBySide(strategy, score, meter, shape))
+            many = SparingSideBySide(strategy, score, meter, shape, prediction)
+            return Abreast(self.boards.width, many)
         return SparingEvaluator(
-            strategy, score, lambda policy: meter.figures(shape(policy), policy)
+            strategy, score, lambda policy: meter.figures(shape(policy), policy), prediction
         )
+
+    def _prediction(self, strategy: Sparing) -> Prediction:
+        """Return what no board is asked for: it takes the strategy's word for costs."""
+        return Prediction(strategy, self.size_bytes, self._latency_ms, self.cost)
+
+    def _latency_ms(self, policy: Policy) -> float:
+        return sum(self.kernel_times(policy).values())
 
     def _episodes(self, target: float, name: str) -> list[Episode]:
         """Run or go on with the search for one target, under a name."""

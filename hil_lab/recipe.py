@@ -22,7 +22,9 @@ class SearchTable:
     """`[search]`: what looks for the policy, and how long."""
 
     strategy: str = "galen-joint"
-    # Latency as a fraction of the optimised fp32 program's; several give one search each.
+    # What targets count: latency, energy, or size, the bytes of weights, scales and tables.
+    cost: str = "latency"
+    # The cost as a fraction of the optimised fp32 program's; several give one search each.
     target: tuple[float, ...] = (0.3,)
     episodes: int = 100
     seed: int = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -29,7 +30,7 @@ from host.registry import did_you_mean
 from host.sensitivity.fisher import fisher as measure_fisher
 from host.sensitivity.measure import measure as measure_sensitivity
 from host.sensitivity.residual import Residuals, residuals
-from host.sensitivity.table import SensitivityTable
+from host.sensitivity.table import Kind, SensitivityTable
 from host.train import default_training, train
 
 TRAINED = "network.safetensors"
@@ -134,6 +135,11 @@ class Workbench:
             advance(layers, "")
         self.run.write(SENSITIVITY, table.to_dict())
         return table
+
+    @property
+    def divergences(self) -> Mapping[str, Mapping[Kind, tuple[float, ...]]]:
+        """The KL table as strategies take it."""
+        return self.sensitivity.all_features()
 
     @cached_property
     def fisher(self) -> dict[str, float]:

@@ -133,6 +133,25 @@ class Encoding:
         codes = np.asarray(forms, dtype=np.int64).reshape(len(policies), len(self.layers))
         return Batch(np.asarray(widths, dtype=np.int64).reshape(shape), codes)
 
+    def neighbours(self, row: Batch) -> Batch:
+        """Return all policies that differ from one in a single decision."""
+        widths, forms = [], []
+        for driver, count in enumerate(self.counts):
+            for level in range(int(count)):
+                if level != row.widths[0, driver]:
+                    changed = row.widths.copy()
+                    changed[0, driver] = level
+                    widths.append(changed)
+                    forms.append(row.forms)
+        for layer, options in enumerate(self.choices):
+            for form in options:
+                if form != row.forms[0, layer]:
+                    changed = row.forms.copy()
+                    changed[0, layer] = form
+                    widths.append(row.widths)
+                    forms.append(changed)
+        return Batch(np.concatenate(widths), np.concatenate(forms))
+
     def channels(self, batch: Batch) -> tuple[Floats, Floats]:
         """Return the input and output channels of every layer: two arrays [n, layers]."""
         kept = {

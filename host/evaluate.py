@@ -80,7 +80,7 @@ class Figures:
     @property
     def measurements(self) -> tuple[str, ...]:
         """All measurements by name."""
-        return (self.measurement, *self.others)
+        return tuple(name for name in (self.measurement, *self.others) if name)
 
     def to_evaluation(self) -> dict[str, Any]:
         """Return the fields of an evaluation that say what its program is and costs."""

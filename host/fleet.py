@@ -14,6 +14,7 @@ from torch import nn
 from host.artifact import Artifact
 from host.errors import BoardError
 from host.evaluate import Figures
+from host.layer_events import Events
 from host.meter import Meter
 from host.policy import Policy
 from host.types import Figure, Provenance
@@ -65,6 +66,10 @@ class FleetMeter:
     def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
         """Yield (layer, median milliseconds) of every kernel call on the first board."""
         return self.meters[0].profile(network, policy)
+
+    def events(self, network: nn.Module, policy: Policy) -> Events:
+        """Return the hardware events of every layer in one inference on the first board."""
+        return self.meters[0].events(network, policy)
 
 
 def combined(each: Sequence[Figures], share: float) -> Figures:

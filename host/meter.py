@@ -15,10 +15,12 @@ from host.boards.session import BoardSession
 from host.boards.types import Measurement
 from host.errors import BoardError
 from host.evaluate import Figures
+from host.layer_events import Events, layer_events
 from host.lower.build import Builder
 from host.policy import Policy
 from host.store import Store
 from host.types import Figure, Provenance
+from protos.values import Profile
 
 # An invalid measurement is kept and repeated, never rewarded.
 ATTEMPTS = 3
@@ -83,8 +85,14 @@ class Meter:
 
     def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
         """Yield (layer, median milliseconds) of every kernel call."""
+        for timing in self._profiled(network, policy).kernels:
+            yield timing.layer, sorted(timing.samples_ns)[len(timing.samples_ns) // 2] / 1e6
+
+    def events(self, network: nn.Module, policy: Policy) -> Events:
+        """Return the hardware events of every layer in one inference, those that are counted."""
+        return layer_events(self._profiled(network, policy))
+
+    def _profiled(self, network: nn.Module, policy: Policy) -> Profile:
         with tempfile.TemporaryDirectory() as folder:
             artifact = self.artifact(network, policy, Path(folder))
-            profile = self.session.profile(artifact, synthetic_weights=True)
-            for timing in profile.kernels:
-                yield timing.layer, sorted(timing.samples_ns)[len(timing.samples_ns) // 2] / 1e6
+            return self.session.profile(artifact, synthetic_weights=True)

@@ -10,15 +10,18 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from torch import nn
 
 from host.artifact import Artifact
 from host.errors import BoardError, BoardUnreachable
 from host.evaluate import Figures
+from host.layer_events import Events
 from host.meter import Meter
 from host.policy import Policy
 
+T = TypeVar("T")
 # Is told why a board is out.
 OnDrop = Callable[[BoardError], None]
 
@@ -72,9 +75,16 @@ class Rack:
 
     def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
         """Yield (layer, median milliseconds) of every kernel call on the first board left."""
+        return self._first(lambda meter: list(meter.profile(network, policy)))
+
+    def events(self, network: nn.Module, policy: Policy) -> Events:
+        """Return the hardware events of every layer in one inference on the first board left."""
+        return self._first(lambda meter: meter.events(network, policy))
+
+    def _first(self, ask: Callable[[Meter], T]) -> T:
         for place in self.alive:
             try:
-                return list(self.meters[place].profile(network, policy))
+                return ask(self.meters[place])
             except BoardError as e:
                 self._drop(place, e)
         raise self._none_left()

@@ -17,7 +17,7 @@ from host.search.episode import Episode
 from host.search.islands import Forecasts, Islands
 from host.stats import spearman
 from host.surrogate.accuracy import AccuracyModel
-from host.surrogate.latency import LayerLatency
+from host.surrogate.cost import LayerCosts
 
 POLICIES, PER_ROUND = 100, 4
 TOLD = 60
@@ -87,7 +87,7 @@ def _policies(
     if path.is_file():
         return [Policy.from_dict(raw) for raw in json.loads(path.read_text())]
     rng = np.random.default_rng(0)
-    latency = LayerLatency(encoding, contest.kernel_times, rng)
+    latency = LayerCosts(encoding, contest.kernel_times, rng)
     low, high, count = TARGETS
     targets = np.geomspace(low, high, count) * contest.reference_ms
     start = join([encoding.random(64, rng), encoding.batch([uncompressed(encoding.graph)])])
@@ -109,7 +109,7 @@ def _policies(
     return policies
 
 
-def _jittered(encoding: Encoding, latency: LayerLatency, rng: np.random.Generator) -> Forecasts:
+def _jittered(encoding: Encoding, latency: LayerCosts, rng: np.random.Generator) -> Forecasts:
     """Return forecasts by harms that are off by a random factor for every decision."""
     weight = np.exp(rng.normal())
     by_driver = weight * np.exp(JITTER * rng.normal(size=len(encoding.drivers)))

@@ -41,9 +41,14 @@ class Method:
 METHODS: Registry[Method] = Registry("search method")
 for _method in (
     Method("ours", "frontier", 100),
+    Method("ours-no-agents", "frontier", 100, {"agents": False}),
+    Method("ours-no-high-level", "frontier", 100, {"high_level": False}),
+    Method("ours-no-counters", "frontier", 100, {"counters": False}),
+    Method("ours-prune-first", "frontier", 100, {"order": "prune-first"}),
+    Method("ours-quantize-first", "frontier", 100, {"order": "quantize-first"}),
     Method("ours-no-sensitivity", "frontier", 100, {"sensitivity": False}),
     Method("ours-no-surrogate", "frontier", 100, {"surrogate": False}),
-    Method("ours-no-kernels", "frontier", 100, given=frozenset({"layer_ms", "residuals"})),
+    Method("ours-no-kernels", "frontier", 100, given=frozenset({"layer_cost", "residuals"})),
     Method("hirelc", "hirelc", 100),
     Method("hirelc-on-target", "hirelc", 100, {"meet_target": True}),
     Method("galen-joint", "galen-joint", GALEN_EPISODES),
@@ -52,7 +57,7 @@ for _method in (
         "galen-joint",
         GALEN_EPISODES,
         {"demonstrations": 0, "meet_target": False, "imitation": 0.0, "common_share": 0.0},
-        given=frozenset(),
+        given=frozenset({"sensitivity"}),
     ),
     # One of three that a front is compared with, each for a target of its own.
     Method("galen-short", "galen-joint", SHORT_EPISODES),

@@ -21,12 +21,14 @@ from hil_lab.console import Reporter
 from hil_lab.recipe import Recipe, read_recipe
 from hil_lab.runs import open_run, start_run
 from hil_lab.simboard.direct import DirectMeter
-from hil_lab.sparing import SparingEvaluator
+from hil_lab.sparing import Prediction, SparingEvaluator
 from hil_lab.workbench import Workbench, versions
 from host.compress.finetune import Training
+from host.cost import LATENCY
 from host.errors import CallerError, StoreError
-from host.evaluate import Evaluator
+from host.evaluate import Evaluator, Figures
 from host.kernel_times import KernelTimes, time_kernels, timed_programs
+from host.layer_events import Events
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS
@@ -130,6 +132,12 @@ class Contest:
         return LogitError(self.bench.subject)
 
     @cached_property
+    def events(self) -> Events:
+        """Hardware events of the uncompressed network's layers."""
+        network, graph = self.bench.subject.network, self.bench.subject.graph
+        return self.meter.events(network, uncompressed(graph))
+
+    @cached_property
     def evaluator(self) -> Evaluator:
         """Scores candidates without training."""
         training = Training(steps=0)
@@ -144,28 +152,29 @@ class Contest:
 
     def setup_measurements(self, method: Method) -> int:
         """Programs that are measured before a search: fp32, and those that predictions need."""
-        if "program_ms" in method.needs:
+        if "program_cost" in method.needs:
             return len(timed_programs(self.bench.space))
-        return len(uniform_programs(self.bench.space)) if "layer_ms" in method.needs else 1
+        return len(uniform_programs(self.bench.space)) if "layer_cost" in method.needs else 1
 
     def problem(self, trial: Trial) -> Problem:
         """Return what the strategy of a trial may know."""
         needs = trial.method.needs
         return Problem(
             space=self.bench.space,
-            reward=REWARDS["absolute"](self.recipe.search.beta),
-            target_ms=trial.target * self.reference_ms,
-            reference_ms=self.reference_ms,
+            reward=REWARDS["absolute"](self.recipe.search.beta, LATENCY),
+            target=trial.target * self.reference_ms,
+            reference=self.reference_ms,
             episodes=trial.method.episodes,
             seed=trial.seed,
-            sensitivity=self.bench.sensitivity.all_features(),
-            layer_ms=self.layer_times if "layer_ms" in needs else None,
+            sensitivity=self.bench.divergences if "sensitivity" in needs else {},
+            layer_cost=self.layer_times if "layer_cost" in needs else None,
             residuals=self.bench.residuals if "residuals" in needs else {},
-            program_ms=self.kernel_times if "program_ms" in needs else None,
-            targets_ms=tuple(t * self.reference_ms for t in SHARES),
+            program_cost=self.kernel_times if "program_cost" in needs else None,
+            targets=tuple(t * self.reference_ms for t in SHARES),
             settings=trial.method.settings,
             fisher=self.bench.fisher if "fisher" in needs else {},
             proxy=self.proxy if "proxy" in needs else None,
+            counters=self.events if "counters" in needs else {},
         )
 
     def run(self, trial: Trial) -> list[Episode]:
@@ -203,9 +212,19 @@ class Contest:
             return self.evaluator
 
         network = self.bench.subject.network
-        return SparingEvaluator(
-            strategy, self.evaluator, lambda policy: self.meter.figures(network, policy)
-        )
+
+        def measure(policy: Policy) -> Figures:
+            return self.meter.figures(network, policy)
+
+        def size_bytes(policy: Policy) -> int:
+            return measure(policy).size_bytes
+
+        prediction = Prediction(strategy, size_bytes, self.latency_ms)
+        return SparingEvaluator(strategy, self.evaluator, measure, prediction)
+
+    def latency_ms(self, policy: Policy) -> float:
+        """Return the predicted latency of a policy."""
+        return sum(self.kernel_times(policy).values())
 
     def remember(self) -> None:
         """Take over the evaluations of all trials that are kept: equal policies score equally.

@@ -1,4 +1,4 @@
-"""The search in pictures: accuracy against latency, and how it went episode by episode."""
+"""The search in pictures: accuracy against cost, and how it went episode by episode."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from hil_lab.report.facts import FP32, INT8, Facts, Program, Search
-from hil_lab.report.numbers import ms, percent, times
+from hil_lab.report.facts import FP32, INT8, Budget, Facts, Program, Search
+from hil_lab.report.numbers import percent, times
 from hil_lab.report.policies import summary, widths
 from hil_lab.report.svg import Axis, ErrorAxis, element, line, polyline, text, tip
 from host.search.episode import Episode, best, pareto
+from host.types import Evaluation
 
 WIDTH, HEIGHT = 560.0, 420.0
 LEFT, RIGHT, TOP, BOTTOM = 64.0, 14.0, 18.0, 50.0
@@ -21,30 +22,30 @@ LABELS = {FP32: "fp32", INT8: "uniform int8"}
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Where accuracy and latency (as a ratio of the reference) lie on the scatter."""
+    """Where accuracy and cost (as a share of the reference) lie on the scatter."""
 
     x: Axis
     y: ErrorAxis
-    reference_ms: float
+    budget: Budget
 
-    def place(self, accuracy: float, latency_ms: float) -> tuple[float, float]:
-        """Return the pixel of a policy."""
-        return self.x(latency_ms / self.reference_ms), self.y(accuracy)
+    def place(self, accuracy: float, evaluation: Evaluation) -> tuple[float, float]:
+        """Return the pixel of a program."""
+        return self.x(self.budget.share(evaluation)), self.y(accuracy)
 
 
 def scatter(facts: Facts, search: Search) -> Markup:
     """Draw every episode of a target with the Pareto front, the target and the references."""
-    reference = facts.reference_ms
-    if not search.episodes or not reference:
+    budget = facts.budget
+    if not search.episodes or budget is None:
         return Markup("")
     marks = [p for p in facts.programs if p.target in (None, search.target)]
-    field = _field(search, marks, reference)
+    field = _field(search, marks, budget)
     parts = [*_scatter_frame(field, search.target), *_front(field, search.episodes)]
     wide = widths(facts)
     for episode in search.episodes:
         parts.append(_dot(field, episode, len(search.episodes), wide))
     parts += [_mark(field, program) for program in marks]
-    return _svg(parts, f"accuracy against latency of {len(search.episodes)} episodes")
+    return _svg(parts, f"accuracy against {budget.cost.name} of {len(search.episodes)} episodes")
 
 
 def _svg(parts: Iterable[Markup], label: str) -> Markup:
@@ -52,14 +53,15 @@ def _svg(parts: Iterable[Markup], label: str) -> Markup:
     return element("svg", *parts, viewBox=box, role="img", aria_label=label)
 
 
-def _field(search: Search, marks: Sequence[Program], reference_ms: float) -> Field:
+def _field(search: Search, marks: Sequence[Program], budget: Budget) -> Field:
     accuracies = [e.evaluation.accuracy for e in search.episodes] + [m.validation for m in marks]
-    slowest = max([e.latency_ms for e in search.episodes] + [m.latency_ms for m in marks])
+    evaluations = [e.evaluation for e in search.episodes] + [m.evaluation for m in marks]
+    most = max(budget.share(evaluation) for evaluation in evaluations)
     samples = max(e.evaluation.samples for e in search.episodes)
     return Field(
-        Axis(0.0, 1.06 * max(slowest / reference_ms, 1.0), LEFT, WIDTH - RIGHT),
+        Axis(0.0, 1.06 * max(most, 1.0), LEFT, WIDTH - RIGHT),
         ErrorAxis.over(accuracies, samples, HEIGHT - BOTTOM, TOP),
-        reference_ms,
+        budget,
     )
 
 
@@ -77,15 +79,19 @@ def _scatter_frame(field: Field, target: float) -> list[Markup]:
     parts.append(line(x, TOP, x, bottom, "target"))
     parts.append(text(x + 5, bottom - 7, f"target {times(target)}", "target-name"))
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(text(middle, HEIGHT - 8, "latency, of the fp32 reference", "axis", "middle"))
+    parts.append(text(middle, HEIGHT - 8, _axis_name(field.budget), "axis", "middle"))
     parts.append(text(0, 11, "validation accuracy", "axis"))
     return parts
 
 
+def _axis_name(budget: Budget) -> str:
+    return f"{budget.cost.name}, of the fp32 reference"
+
+
 def _front(field: Field, episodes: Sequence[Episode]) -> list[Markup]:
     corners: list[tuple[float, float]] = []
-    for episode in pareto(episodes):
-        x, y = field.place(episode.evaluation.accuracy, episode.latency_ms)
+    for episode in pareto(episodes, field.budget.cost):
+        x, y = field.place(episode.evaluation.accuracy, episode.evaluation)
         if corners:
             corners.append((x, corners[-1][1]))
         corners.append((x, y))
@@ -94,9 +100,9 @@ def _front(field: Field, episodes: Sequence[Episode]) -> list[Markup]:
 
 
 def _dot(field: Field, episode: Episode, total: int, wide: dict[str, int]) -> Markup:
-    x, y = field.place(episode.evaluation.accuracy, episode.latency_ms)
+    x, y = field.place(episode.evaluation.accuracy, episode.evaluation)
     age = min(AGES * episode.number // max(total, 1), AGES - 1)
-    lines = [*_figures(episode, field.reference_ms), *summary(episode.policy, wide)]
+    lines = [*_figures(episode, field.budget), *summary(episode.policy, wide)]
     return element(
         "circle",
         cx=x,
@@ -108,25 +114,26 @@ def _dot(field: Field, episode: Episode, total: int, wide: dict[str, int]) -> Ma
     )
 
 
-def _figures(episode: Episode, reference_ms: float) -> list[str]:
+def _figures(episode: Episode, budget: Budget) -> list[str]:
     e = episode.evaluation
-    ratio = times(episode.latency_ms / reference_ms, 3)
+    ratio = times(budget.share(e), 3)
     return [
         f"episode {episode.number + 1}",
         f"reward {episode.reward:.4f}",
         f"{percent(e.accuracy)} of {e.samples} validation images",
-        f"{ms(episode.latency_ms)} = {ratio} ({e.verdict})",
+        f"{budget.words(e)} = {ratio} ({e.verdict})",
     ]
 
 
 def _mark(field: Field, program: Program) -> Markup:
-    x, y = field.place(program.validation, program.latency_ms)
+    e = program.evaluation
+    x, y = field.place(program.validation, e)
     name = LABELS.get(program.name, "chosen")
     kind = "reference" if program.name in LABELS else "chosen"
     lines = [
         name,
         f"{percent(program.validation)} on validation after the final training",
-        f"{ms(program.latency_ms)} = {times(program.latency_ms / field.reference_ms, 3)}",
+        f"{field.budget.words(e)} = {times(field.budget.share(e), 3)}",
     ]
     left = x > WIDTH - 60 if kind == "reference" else x > LEFT + 70
     label = text(
@@ -152,26 +159,26 @@ class Panel:
 
 
 def curves(facts: Facts, search: Search) -> Markup:
-    """Draw reward, accuracy and latency by episode, each with that of the best so far."""
-    reference = facts.reference_ms
-    if not search.episodes or not reference:
+    """Draw reward, accuracy and cost by episode, each with that of the best so far."""
+    budget = facts.budget
+    if not search.episodes or budget is None:
         return Markup("")
     x = Axis(1, max(facts.recipe.search.episodes, 2), LEFT, WIDTH - RIGHT - 4)
-    panels = _panels(search.episodes, reference)
+    panels = _panels(search.episodes, budget)
     parts: list[Markup] = []
     for panel in panels:
-        parts += _panel(panel, x, search.episodes, reference)
+        parts += _panel(panel, x, search.episodes, budget)
     ratio = panels[2].scale(search.target)
     parts.append(line(LEFT, ratio, WIDTH - RIGHT, ratio, "target"))
     for value in x.ticks(6):
         parts.append(text(x(value), HEIGHT - BOTTOM + 18, f"{value:g}", "tick", "middle"))
     parts.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "episode", "axis", "middle"))
-    return _svg(parts, "reward, accuracy and latency by episode")
+    return _svg(parts, f"reward, accuracy and {budget.cost.name} by episode")
 
 
-def _panels(episodes: Sequence[Episode], reference_ms: float) -> tuple[Panel, Panel, Panel]:
+def _panels(episodes: Sequence[Episode], budget: Budget) -> tuple[Panel, Panel, Panel]:
     def ratio(e: Episode) -> float:
-        return e.latency_ms / reference_ms
+        return budget.share(e.evaluation)
 
     height = (HEIGHT - TOP - BOTTOM - 2 * 38) / 3
     tops = [TOP + 4 + n * (height + 38) for n in range(3)]
@@ -182,7 +189,7 @@ def _panels(episodes: Sequence[Episode], reference_ms: float) -> tuple[Panel, Pa
     accuracies = [e.evaluation.accuracy for e in episodes]
     error = ErrorAxis.over(accuracies, samples, tops[1] + height, tops[1])
     most = 1.05 * max(ratio(e) for e in episodes)
-    latency = Axis(0.0, max(most, 1.0), tops[2] + height, tops[2])
+    cost = Axis(0.0, max(most, 1.0), tops[2] + height, tops[2])
     return (
         Panel("reward", lambda e: e.reward, reward, _labels(reward, "{:g}")),
         Panel(
@@ -191,7 +198,7 @@ def _panels(episodes: Sequence[Episode], reference_ms: float) -> tuple[Panel, Pa
             error,
             tuple((t, f"{100 * t:g} %") for t in error.ticks()),
         ),
-        Panel("latency, of the fp32 reference", ratio, latency, _labels(latency, "{:.1f}\u00d7")),
+        Panel(_axis_name(budget), ratio, cost, _labels(cost, "{:.1f}\u00d7")),
     )
 
 
@@ -199,7 +206,7 @@ def _labels(axis: Axis, pattern: str) -> tuple[tuple[float, str], ...]:
     return tuple((t, pattern.format(t)) for t in axis.ticks(4))
 
 
-def _panel(panel: Panel, x: Axis, episodes: Sequence[Episode], reference_ms: float) -> list[Markup]:
+def _panel(panel: Panel, x: Axis, episodes: Sequence[Episode], budget: Budget) -> list[Markup]:
     top = panel.scale.axis.end if isinstance(panel.scale, ErrorAxis) else panel.scale.end
     parts = [text(LEFT, top - 7, panel.name, "panel")]
     for value, label in panel.ticks:
@@ -213,10 +220,10 @@ def _panel(panel: Panel, x: Axis, episodes: Sequence[Episode], reference_ms: flo
             leader.append((x(count), leader[-1][1]))
         leader.append((x(count), y))
     parts.append(polyline(leader, "leader"))
-    return parts + [_step(panel, x, episode, reference_ms) for episode in episodes]
+    return parts + [_step(panel, x, episode, budget) for episode in episodes]
 
 
-def _step(panel: Panel, x: Axis, episode: Episode, reference_ms: float) -> Markup:
+def _step(panel: Panel, x: Axis, episode: Episode, budget: Budget) -> Markup:
     return element(
         "circle",
         cx=x(episode.number + 1),
@@ -224,5 +231,5 @@ def _step(panel: Panel, x: Axis, episode: Episode, reference_ms: float) -> Marku
         r=2.8,
         class_="step",
         data_episode=episode.number,
-        data_tip=tip(*_figures(episode, reference_ms)),
+        data_tip=tip(*_figures(episode, budget)),
     )

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hil_lab.recipe import Recipe
+from hil_lab.report.numbers import cost_words
 from hil_lab.runs import EVENTS, FRONT, RECIPE, RESULT, SURROGATE, Run
 from host.boards.types import Measurement
+from host.cost import COSTS, Cost
 from host.errors import StoreError
 from host.policy import Policy
 from host.search.episode import Episode
@@ -49,6 +51,22 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What targets count, and how much of it the optimised fp32 program takes."""
+
+    cost: Cost
+    reference: float
+
+    def share(self, evaluation: Evaluation) -> float:
+        """Return a program's cost as a share of the fp32 program's."""
+        return self.cost.of(evaluation) / self.reference
+
+    def words(self, evaluation: Evaluation) -> str:
+        """Write a program's cost."""
+        return cost_words(self.cost, self.cost.of(evaluation))
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
     """The episodes of one target."""
 
@@ -77,6 +95,7 @@ class Facts:
     board: Mapping[str, Any]
     compiler_target: str
     reference_ms: float | None
+    budget: Budget | None
     searches: tuple[Search, ...]
     programs: tuple[Program, ...]
     sensitivity: tuple[Sensitivity, ...]
@@ -108,6 +127,7 @@ def read_facts(run: Run) -> Facts:
     events = _events(run.path(EVENTS))
     sensitivity = _read(run, SENSITIVITY)
     manifest = _manifest(run.path("reference"))
+    reference_ms = result.get("reference_ms") or reference.get("latency_ms")
     return Facts(
         run=run,
         recipe=recipe,
@@ -115,7 +135,8 @@ def read_facts(run: Run) -> Facts:
         finished=bool(result),
         board=result.get("board") or _board(recipe, measurements.values()),
         compiler_target=result.get("target") or manifest.get("target", ""),
-        reference_ms=result.get("reference_ms") or reference.get("latency_ms"),
+        reference_ms=reference_ms,
+        budget=_budget(recipe, {**reference, "latency_ms": reference_ms}),
         searches=searches,
         programs=programs,
         sensitivity=tuple(_sensitivities(sensitivity)),
@@ -128,6 +149,12 @@ def read_facts(run: Run) -> Facts:
         measured_by=measured_by,
         dropped=tuple(e["why"] for e in events if e.get("event") == "board dropped"),
     )
+
+
+def _budget(recipe: Recipe, reference: Mapping[str, Any]) -> Budget | None:
+    cost = COSTS[recipe.search.cost]
+    value = reference.get(cost.field)
+    return Budget(cost, float(value)) if value else None
 
 
 def _read(run: Run, name: str) -> dict[str, Any]:

@@ -22,9 +22,9 @@ class ForesightRow:
     error: str
     rank: str
     covered: str
-    latency_pairs: int
-    latency_error: str
-    latency_covered: str
+    cost_pairs: int
+    cost_error: str
+    cost_covered: str
 
 
 def rows(facts: Facts) -> list[ForesightRow]:
@@ -40,9 +40,9 @@ def _row(name: str, card: Scorecard) -> ForesightRow:
         error=_share(figures.error, 2),
         rank=NONE if figures.rank is None else f"{figures.rank:.2f}",
         covered=_share(figures.covered, 0),
-        latency_pairs=figures.latency_pairs,
-        latency_error=_share(figures.latency_error_ratio, 2),
-        latency_covered=_share(figures.latency_covered, 0),
+        cost_pairs=figures.cost_pairs,
+        cost_error=_share(figures.cost_error_ratio, 2),
+        cost_covered=_share(figures.cost_covered, 0),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from host.cost import ENERGY, SIZE, Cost
+
 Z95 = 1.959964
 
 
@@ -41,6 +43,18 @@ def times(value: float, digits: int = 2) -> str:
 def kilobytes(count: int) -> str:
     """Write bytes as kB or MB (powers of ten)."""
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def millijoules(value: float) -> str:
+    """Write an energy."""
+    return f"{value:.3g} mJ"
+
+
+def cost_words(cost: Cost, value: float) -> str:
+    """Write a cost in its unit."""
+    if cost is SIZE:
+        return kilobytes(round(value))
+    return millijoules(value) if cost is ENERGY else ms(value)
 
 
 def amount(value: float) -> str:

@@ -22,10 +22,11 @@ from hil_lab.report.numbers import (
     times,
     wilson,
 )
+from host.cost import COSTS
 from host.search.episode import Episode, best
 
 HERE = Path(__file__).parent
-# A latency this far from its target is said to miss it.
+# A cost this far from its target is said to miss it.
 NEAR_TARGET = 0.05
 
 
@@ -120,15 +121,15 @@ def verdict(facts: Facts, search: Search, program: Program | None, episode: Epis
     """Say in one sentence what came of a target."""
     whole = facts.program(FP32)
     if program and whole:
-        ratio = program.latency_ms / whole.latency_ms
+        name, ratio = facts.recipe.search.cost, _share(facts, program, whole)
         lost = whole.evaluation.accuracy - program.evaluation.accuracy
         change = f"{abs(100 * lost):.1f} points {'lost' if lost >= 0 else 'gained'}"
         if round(100 * abs(lost), 1) == 0:
             change = "no accuracy lost"
         missed = f": target {times(search.target)} missed" if _missed(facts, program) else ""
-        return f"{times(ratio)} the latency of optimised fp32 at {change}{missed}"
-    if episode and facts.reference_ms:
-        ratio = episode.latency_ms / facts.reference_ms
+        return f"{times(ratio)} the {name} of optimised fp32 at {change}{missed}"
+    if episode and facts.budget:
+        ratio = facts.budget.share(episode.evaluation)
         return f"so far {percent(episode.evaluation.accuracy, 1)} on validation at {times(ratio)}"
     return "nothing evaluated yet"
 
@@ -142,9 +143,10 @@ def _remarks(facts: Facts, program: Program) -> Iterator[str]:
         f"{percent(mine.accuracy)} of {mine.samples} test images against "
         f"{percent(theirs.accuracy)}; the two 95 % intervals {_overlap(program, whole)}."
     )
-    off = _off_target(program, whole)
+    off = _off_target(facts, program, whole)
     near = "within" if abs(off) <= NEAR_TARGET else "not within"
-    yield f"Latency is {signed(off)} off the target: {near} {percent(NEAR_TARGET, 0)} of it."
+    name = facts.recipe.search.cost.capitalize()
+    yield f"{name} is {signed(off)} off the target: {near} {percent(NEAR_TARGET, 0)} of it."
     if other:
         ratio, gap = (
             program.latency_ms / other.latency_ms,
@@ -157,14 +159,20 @@ def _remarks(facts: Facts, program: Program) -> Iterator[str]:
         yield f"Verification failed: {said[0]}."
 
 
-def _off_target(program: Program, whole: Program) -> float:
-    """Return by which share of its target a latency is too long."""
-    return program.latency_ms / whole.latency_ms / (program.target or 1.0) - 1
+def _share(facts: Facts, program: Program, whole: Program) -> float:
+    """Return a program's cost as a share of the finished fp32 program's."""
+    cost = COSTS[facts.recipe.search.cost]
+    return cost.of(program.evaluation) / cost.of(whole.evaluation)
+
+
+def _off_target(facts: Facts, program: Program, whole: Program) -> float:
+    """Return by which share of its target a program costs too much."""
+    return _share(facts, program, whole) / (program.target or 1.0) - 1
 
 
 def _missed(facts: Facts, program: Program | None) -> bool:
     whole = facts.program(FP32)
-    return bool(program and whole and _off_target(program, whole) > NEAR_TARGET)
+    return bool(program and whole and _off_target(facts, program, whole) > NEAR_TARGET)
 
 
 def _overlap(a: Program, b: Program) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from hil_lab.recipe import Recipe
 from hil_lab.report.charts import LABELS
 from hil_lab.report.facts import FP32, Facts, Program
-from hil_lab.report.numbers import amount, kilobytes, ms, percent, times, wilson
+from hil_lab.report.numbers import amount, kilobytes, millijoules, ms, percent, times, wilson
 from host.size import papers_ratio, times_smaller
 from host.types import Evaluation, Figure
 from host.verify import exact, summary
@@ -81,7 +81,7 @@ def interval(figure: Figure | None) -> str:
 
 def energy(e: Evaluation) -> str:
     """Write the energy of an inference."""
-    return f"{e.energy_mj.value:.3g} mJ" if e.energy_mj else ""
+    return millijoules(e.energy_mj.value) if e.energy_mj else ""
 
 
 @dataclass(frozen=True, slots=True)

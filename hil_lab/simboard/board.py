@@ -207,9 +207,8 @@ def _identity(name: str, settings: SimSettings) -> Identity:
 
 def _counters(costs: Sequence[cost.Cost], window_ns: int, runs: int) -> tuple[Counter, ...]:
     """Bus and cache events as the model has them; the cycle count follows from time."""
-    refills = sum(c.dram_bytes for c in costs) // cost.LINE_BYTES * runs
-    values = {"l2d_refill": refills, "bus_access": refills}
-    return tuple(Counter(name, value, window_ns, window_ns) for name, value in values.items())
+    counts = cost.event_counts(costs)
+    return tuple(Counter(name, n * runs, window_ns, window_ns) for name, n in counts.items())
 
 
 def _fields(plan: TimingPlan) -> dict[str, Any]:

@@ -7,7 +7,7 @@ a value that no source here states.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,12 @@ class Cost:
     def seconds(self) -> float:
         """The slower of the two, which overlap, and the call itself."""
         return max(self.compute_s, self.memory_s) + CALL_OVERHEAD_S
+
+
+def event_counts(costs: Iterable[Cost]) -> dict[str, int]:
+    """Return the bus and cache events of some kernel calls, by their names on the Cortex-A72."""
+    refills = sum(cost.dram_bytes for cost in costs) // LINE_BYTES
+    return {"l2d_refill": refills, "bus_access": refills}
 
 
 def program_costs(manifest: Mapping[str, Any], clock_hz: float) -> tuple[Cost, ...]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from hil_lab.simboard.board import SimSettings
-from hil_lab.simboard.cost import program_costs
+from hil_lab.simboard.cost import Cost, event_counts, program_costs
 from hil_lab.simboard.power import watts
 from host.evaluate import Figures
+from host.layer_events import Events
 from host.lower.build import Builder
 from host.lower.plan import Plan
 from host.lower.weights import row
@@ -32,7 +33,7 @@ class DirectMeter:
     def figures(self, network: nn.Module, policy: Policy) -> Figures:
         """Return the figures of a program that is planned, not built."""
         plan = self.builder.plan(network, policy)
-        seconds = sum(cost for _, cost in self._costs(plan, policy))
+        seconds = sum(cost.seconds for _, cost in self._costs(plan, policy))
         structure = program_digest(
             self.builder.graph, policy, self.builder.target.name, self.builder.threads
         )
@@ -47,12 +48,23 @@ class DirectMeter:
 
     def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
         """Yield (layer, milliseconds) of every kernel call."""
-        for layer, seconds in self._costs(self.builder.plan(network, policy), policy):
-            yield layer, seconds * 1e3
+        for layer, cost in self._costs(self.builder.plan(network, policy), policy):
+            yield layer, cost.seconds * 1e3
 
-    def _costs(self, plan: Plan, policy: Policy) -> list[tuple[str, float]]:
-        """Return the layer and the seconds of every kernel call."""
+    def events(self, network: nn.Module, policy: Policy) -> Events:
+        """Return the events of every layer in one inference, as the model has them."""
+        plan = self.builder.plan(network, policy)
+        found: Events = {}
+        for layer, cost in self._costs(plan, policy):
+            own = found.setdefault(layer, {})
+            for name, count in event_counts((cost,)).items():
+                own[name] = own.get(name, 0.0) + count
+        found.pop("", None)
+        return found
+
+    def _costs(self, plan: Plan, policy: Policy) -> list[tuple[str, Cost]]:
+        """Return the layer and the cost of every kernel call."""
         rows = self.builder.rows(plan, policy)
         manifest = {"kernels": rows, "threads": self.builder.threads}
         costs = program_costs(manifest, self.clock_hz)
-        return [(r["layer"], c.seconds) for r, c in zip(rows, costs, strict=True)]
+        return [(r["layer"], cost) for r, cost in zip(rows, costs, strict=True)]

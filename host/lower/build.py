@@ -60,7 +60,16 @@ class Builder:
 
         Nothing is compiled; `make` gives the compressed network, for those that must be traced.
         """
-        return sum(int(row(weight)["bytes"]) for weight in self._plan(make, policy).weights)
+        return sum(self.layer_bytes(policy, make).values())
+
+    def layer_bytes(self, policy: Policy, make: MakeNetwork) -> dict[str, int]:
+        """Return the same bytes layer by layer, under "" those that belong to none."""
+        found: dict[str, int] = {}
+        for weight in self._plan(make, policy).weights:
+            packed = row(weight)
+            layer = packed["layer"] or ""
+            found[layer] = found.get(layer, 0) + int(packed["bytes"])
+        return found
 
     def _plan(self, make: MakeNetwork, policy: Policy) -> Plan:
         widths = digest([[p.layer, p.keep] for p in policy.layers])

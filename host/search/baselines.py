@@ -98,11 +98,11 @@ class Random:
         self.rng.bit_generator.state = state["rng"]
 
 
-@strategy("greedy", needs=("layer_ms",))
+@strategy("greedy", needs=("sensitivity", "layer_cost"))
 class Greedy:
-    """Least sensitivity per saved millisecond first, until a latency goal is predicted to be met.
+    """Least sensitivity per saved cost first, until a goal is predicted to be met.
 
-    The prediction comes from the problem's `layer_ms`; after every measurement the goal moves so
+    The prediction comes from the problem's `layer_cost`; after every measurement the goal moves so
     that the next policy lands on the target.
     """
 
@@ -116,17 +116,17 @@ class Greedy:
         """Build a policy step by step; later episodes jitter the sensitivities to look around."""
         jitter = 0.0 if self.asked == 0 else GREEDY_JITTER
         self.asked += 1
-        return self.towards(self.goal.ms, jitter)
+        return self.towards(self.goal.value, jitter)
 
-    def towards(self, goal_ms: float, jitter: float = 0.0) -> Policy:
-        """Return the policy that is predicted to take `goal_ms`; jitter varies sensitivities."""
+    def towards(self, goal: float, jitter: float = 0.0) -> Policy:
+        """Return the policy that is predicted to cost `goal`; jitter varies sensitivities."""
         space = self.problem.space
         choices: dict[str, Choice] = {}
         weight = {
             layer.name: float(np.exp(jitter * self.rng.standard_normal()))
             for layer in space.graph.layers
         }
-        while self._predict(choices) > goal_ms:
+        while self._predict(choices) > goal:
             step = self._best_step(choices, weight)
             if step is None:
                 break
@@ -143,11 +143,11 @@ class Greedy:
     def _best_step(
         self, choices: dict[str, Choice], weight: dict[str, float]
     ) -> tuple[str, Choice] | None:
-        now_ms = self._predict(choices)
+        now = self._predict(choices)
         best: tuple[float, str, Choice] | None = None
         for layer in self.problem.space.graph.layers:
             for option in self._options(layer, choices.get(layer.name, Choice())):
-                saved = now_ms - self._predict({**choices, layer.name: option})
+                saved = now - self._predict({**choices, layer.name: option})
                 if saved <= 0:
                     continue
                 before = self._harm(layer, choices.get(layer.name, Choice()))
@@ -178,14 +178,14 @@ class Greedy:
     def state_dict(self) -> State:
         """Return the goal and the generator."""
         return {
-            "goal_ms": self.goal.ms,
+            "goal": self.goal.value,
             "asked": self.asked,
             "rng": self.rng.bit_generator.state,
         }
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a state."""
-        self.goal.ms, self.asked = float(state["goal_ms"]), int(state["asked"])
+        self.goal.value, self.asked = float(state["goal"]), int(state["asked"])
         self.rng.bit_generator.state = state["rng"]
 
 
@@ -273,7 +273,7 @@ class TPE(Study):
 
 @strategy("nsga2", front=True)
 class NSGA2(Study):
-    """NSGA-II on accuracy and latency: one search for a whole front, whatever the target."""
+    """NSGA-II on accuracy and cost: one search for a whole front, whatever the target."""
 
     directions = ("maximize", "minimize")
 
@@ -284,7 +284,5 @@ class NSGA2(Study):
         return optuna.samplers.NSGAIISampler(seed=self.problem.seed, population_size=POPULATION)
 
     def values(self, evaluation: Evaluation) -> list[float]:
-        """Return accuracy and latency."""
-        if evaluation.latency_ms is None:
-            raise ValueError("the evaluation holds no latency")
-        return [evaluation.accuracy, evaluation.latency_ms.value]
+        """Return accuracy and cost."""
+        return [evaluation.accuracy, self.problem.cost.of(evaluation)]

@@ -17,7 +17,7 @@ GOALS = (1.0, 0.9, 1.1, 0.8, 1.2)
 
 def demonstrations(problem: Problem, count: int) -> list[Policy]:
     """Return greedy policies for goals around the target; none where nothing predicts times."""
-    if problem.layer_ms is None:
+    if problem.layer_cost is None:
         return []
     goals = (GOALS[i % len(GOALS)] for i in range(count))
-    return [Greedy(problem).towards(goal * problem.target_ms) for goal in goals]
+    return [Greedy(problem).towards(goal * problem.target) for goal in goals]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from host.cost import LATENCY, Cost
 from host.policy import Policy
 from host.types import Evaluation
 
@@ -27,8 +28,13 @@ class Episode:
     @property
     def measured(self) -> bool:
         """Whether a board, or its cache, stands behind the latency."""
-        figure = self.evaluation.latency_ms
-        return figure is not None and figure.source != "predicted"
+        return is_measured(self.evaluation)
+
+
+def is_measured(evaluation: Evaluation) -> bool:
+    """Whether a board, or its cache, stands behind an evaluation."""
+    figure = evaluation.latency_ms
+    return figure is not None and figure.source != "predicted"
 
 
 def best(episodes: Sequence[Episode]) -> Episode:
@@ -36,11 +42,11 @@ def best(episodes: Sequence[Episode]) -> Episode:
     return max(episodes, key=lambda e: (e.measured, e.reward, -e.number))
 
 
-def pareto(episodes: Sequence[Episode]) -> list[Episode]:
-    """Return the measured episodes that no other beats in accuracy and latency, fastest first."""
+def pareto(episodes: Sequence[Episode], cost: Cost = LATENCY) -> list[Episode]:
+    """Return the measured episodes that no other beats in accuracy and cost, cheapest first."""
     front: list[Episode] = []
     measured = [episode for episode in episodes if episode.measured]
-    for episode in sorted(measured, key=lambda e: (e.latency_ms, -e.evaluation.accuracy)):
+    for episode in sorted(measured, key=lambda e: (cost.of(e.evaluation), -e.evaluation.accuracy)):
         if not front or episode.evaluation.accuracy > front[-1].evaluation.accuracy:
             front.append(episode)
     return front

@@ -101,7 +101,7 @@ class Galen:
         shown = settings.demonstrations if kind == "joint" else 0
         self.steps = [layer for layer in problem.space.graph.layers if self.decides(layer)]
         self.shown = demonstrations(problem, shown)
-        aims = settings.meet_target and problem.layer_ms is not None
+        aims = settings.meet_target and problem.layer_cost is not None
         self.goal = Goal(problem) if aims else None
 
     def decides(self, layer: Layer) -> bool:
@@ -163,29 +163,29 @@ class Galen:
 
     def state_dict(self) -> State:
         """Return the agent's state."""
-        aim = {} if self.goal is None else {"goal_ms": self.goal.ms}
+        aim = {} if self.goal is None else {"goal": self.goal.value}
         return {"agent": self.agent.state_dict(), **aim}
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a state."""
         self.agent.load_state_dict(state["agent"])
         if self.goal is not None:
-            self.goal.ms = float(state["goal_ms"])
+            self.goal.value = float(state["goal"])
 
 
-@strategy("galen-prune", settings=DDPGSettings, needs=("layer_ms",))
+@strategy("galen-prune", settings=DDPGSettings, needs=("sensitivity", "layer_cost"))
 def galen_prune(problem: Problem) -> Strategy:
     """Galen's pruning agent."""
     return Galen("prune", problem)
 
 
-@strategy("galen-quantize", settings=DDPGSettings, needs=("layer_ms",))
+@strategy("galen-quantize", settings=DDPGSettings, needs=("sensitivity", "layer_cost"))
 def galen_quantize(problem: Problem) -> Strategy:
     """Galen's quantization agent."""
     return Galen("quantize", problem)
 
 
-@strategy("galen-joint", settings=DDPGSettings, needs=("layer_ms",))
+@strategy("galen-joint", settings=DDPGSettings, needs=("sensitivity", "layer_cost"))
 def galen_joint(problem: Problem) -> Strategy:
     """Galen's joint agent."""
     return Galen("joint", problem)

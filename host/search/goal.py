@@ -1,4 +1,4 @@
-"""The latency to aim at: predictions are a little wrong, so the aim moves with what is measured."""
+"""The cost to aim at: predictions are a little wrong, so the aim moves with what is measured."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ NEAR = 0.01
 
 
 class Goal:
-    """A predicted latency, in milliseconds, whose measured one should be the problem's target."""
+    """A predicted cost, in the problem's unit, whose true one should be the problem's target."""
 
     def __init__(self, problem: Problem) -> None:
-        if problem.layer_ms is None:
-            raise ValueError("a latency goal needs layer_ms predictions")
-        self.layer_ms = problem.layer_ms
-        self.target_ms = problem.target_ms
-        self.ms = problem.target_ms
+        if problem.layer_cost is None:
+            raise ValueError("a goal needs layer_cost predictions")
+        self.layer_cost = problem.layer_cost
+        self.cost = problem.cost
+        self.target = problem.target
+        self.value = problem.target
 
     def predict(self, policy: Policy) -> float:
-        """Return the predicted latency of a policy in milliseconds."""
-        return sum(self.layer_ms(policy).values())
+        """Return the predicted cost of a policy."""
+        return sum(self.layer_cost(policy).values())
 
     def learn(self, policy: Policy, evaluation: Evaluation) -> None:
         """Move the aim by the ratio of target and measurement."""
-        if evaluation.latency_ms is not None:
-            ratio = self.target_ms / evaluation.latency_ms.value
-            low, high = (bound * self.target_ms for bound in BOUNDS)
-            self.ms = float(np.clip(self.predict(policy) * ratio, low, high))
+        ratio = self.target / self.cost.of(evaluation)
+        low, high = (bound * self.target for bound in BOUNDS)
+        self.value = float(np.clip(self.predict(policy) * ratio, low, high))
 
     def shift(self, actions: np.ndarray, policy_of: Callable[[np.ndarray], Policy]) -> np.ndarray:
         """Return actions, all moved by one amount, whose policy is predicted to meet the aim.
 
         Of the amounts that come within a percent of it the smallest, else the nearest one. The
         scan is exhaustive: bit-serial layers of many bits are slower than int8 ones, so that
-        latency does not fall steadily.
+        costs do not fall steadily.
         """
         best: tuple[float, np.ndarray] | None = None
         for amount in SHIFTS:
             moved = np.clip(actions + amount, 0.0, 1.0)
-            miss = abs(self.predict(policy_of(moved)) / self.ms - 1.0)
+            miss = abs(self.predict(policy_of(moved)) / self.value - 1.0)
             if best is None or miss < best[0]:
                 best = miss, moved
             if miss < NEAR:

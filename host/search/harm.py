@@ -1,4 +1,4 @@
-"""What a wish for a layer costs in accuracy, read off the table of sensitivities."""
+"""What single decisions cost in accuracy, read off the tables of a problem."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from host.encoding import Harms
 from host.policy import Choice
+from host.search.strategy import Problem
 from host.sensitivity.table import Kind
 from host.types import Layer
+
+# Divergences in nats are expm1 of this times the table's normalised features, up to one factor.
+LOG_SPAN = 2.5
 
 
 def harm(table: Mapping[Kind, tuple[float, ...]], layer: Layer, wish: Choice) -> float:
@@ -28,3 +33,23 @@ def harm(table: Mapping[Kind, tuple[float, ...]], layer: Layer, wish: Choice) ->
             if levels := table.get(kind):
                 total += levels[min(bits, len(levels)) - 1]
     return total
+
+
+def harms(problem: Problem) -> Harms:
+    """Return what adds up over layers: errors that solving leaves, else divergences in nats."""
+    if problem.residuals:
+        return problem.residuals
+    return {
+        layer: {kind: np.expm1(LOG_SPAN * np.asarray(row)).tolist() for kind, row in rows.items()}
+        for layer, rows in problem.sensitivity.items()
+    }
+
+
+def alike(table: Harms) -> Harms:
+    """Return a table in which every layer is as sensitive as the average one."""
+    kinds = {kind for row in table.values() for kind in row}
+    mean = {
+        kind: tuple(np.mean([row[kind] for row in table.values() if kind in row], axis=0))
+        for kind in kinds
+    }
+    return dict.fromkeys(table, mean)

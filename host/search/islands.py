@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from host.encoding import Batch, Encoding, Floats, join
+from host.encoding import Batch, Encoding, Floats, Ints, join
+from host.search.stage import JOINT, Stage
 
 # policies -> what is forecast of each: [n, figures]
 Forecasts = Callable[[Batch], Floats]
@@ -57,12 +58,14 @@ class Islands:
         forecasts: Forecasts,
         score: Score,
         rng: np.random.Generator,
+        stage: Stage = JOINT,
     ) -> list[Population]:
-        """Return the population of every target; `start` seeds all."""
+        """Return the population of every target; `start` seeds all, within what may be decided."""
+        start, genes = stage.fixed(start), stage.genes(self.encoding)
         begun = Population(start, forecasts(start))
         populations = [self._select([begun], t, score) for t in range(targets)]
         for _ in range(self.settings.generations):
-            children = [self._children(population.batch, rng) for population in populations]
+            children = [self._children(p.batch, genes, rng) for p in populations]
             together = join(children)
             figures = forecasts(together)
             size = self.settings.offspring
@@ -84,14 +87,14 @@ class Islands:
         best = first[np.argsort(-values, kind="stable")[: self.settings.population]]
         return Population(batch[best], figures[best])
 
-    def _children(self, parents: Batch, rng: np.random.Generator) -> Batch:
+    def _children(self, parents: Batch, genes: Ints, rng: np.random.Generator) -> Batch:
         count = self.settings.offspring
         # Better parents have more children: the lower of two draws.
         first, second = (rng.integers(0, len(parents), (2, count)).min(0) for _ in range(2))
         children = Batch(parents.widths[first].copy(), parents.forms[first].copy())
         crossed = rng.random(count) < self.settings.crossover
         self._cross(children, parents[second], crossed, rng)
-        self._mutate(children, rng)
+        self._mutate(children, genes, rng)
         return children
 
     def _cross(
@@ -103,12 +106,12 @@ class Islands:
         children.widths[widths] = others.widths[widths]
         children.forms[forms] = others.forms[forms]
 
-    def _mutate(self, children: Batch, rng: np.random.Generator) -> None:
+    def _mutate(self, children: Batch, genes: Ints, rng: np.random.Generator) -> None:
         """Change one to three decisions of every child; widths by small steps, mostly."""
         encoding = self.encoding
         drivers = len(encoding.drivers)
         for row in range(len(children)):
-            for gene in rng.integers(0, drivers + len(encoding.layers), rng.integers(1, 4)):
+            for gene in genes[rng.integers(0, len(genes), rng.integers(1, 4))]:
                 if gene >= drivers:
                     options = encoding.choices[gene - drivers]
                     children.forms[row, gene - drivers] = options[rng.integers(len(options))]

@@ -136,7 +136,7 @@ class _Batch:
 
     def _judge(self, foretold: Foretold | None, truth: Evaluation) -> None:
         if foretold is not None:
-            self.memory.scorecard.add(foretold, truth)
+            self.memory.scorecard.add(foretold, truth, self.problem.cost)
 
 
 def _check(episode: Episode, policy: Policy) -> None:

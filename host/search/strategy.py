@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from host.cost import LATENCY, Cost
 from host.policy import Policy, Space
 from host.registry import Registry
 from host.search.reward import Reward
@@ -21,38 +22,42 @@ State = dict[str, Any]
 class Problem:
     """What a strategy may know: the legal policies, the goal, and cheap proxies.
 
+    Targets and costs are in the unit of `cost`; `targets` are all that a search of a whole front is
+    to serve. `layer_cost(policy)` predicts the cost of every layer, for strategies that weigh
+    layers before anything is measured; `program_cost(policy)` does so from the kernels of the
+    policy's program, exact to about a percent, some milliseconds each; bytes are exact in both.
+
     `sensitivity[layer][kind]` are numbers in [0, 1] for the kinds prune, act, weight and int8, each
-    with a fixed length; `layer_ms(policy)` predicts the time of every layer, for strategies that
-    weigh layers before anything is measured. `fisher[layer]` is the mean empirical Fisher
-    information of its parameters; `proxy(policy)` is the mean squared error of a policy's logits on
-    the calibration images, untrained: a fraction of an evaluation, and no labels.
-    `size_bytes(policy)` is exactly what the artifact of a policy will hold in packed weights,
-    scales and tables, without building it. `program_ms(policy)` predicts as `layer_ms` does, from
-    the kernels of the policy's program: exact to about a percent, some milliseconds each.
-    `targets_ms` are all targets that a search of a whole front is to serve.
-    `residuals[layer][kind]`, shaped as `sensitivity`, are the squared errors that solving a layer's
-    weights anew cannot make up for, over the variance of its outputs.
+    with a fixed length; `residuals[layer][kind]`, shaped alike, are the squared errors that solving
+    a layer's weights anew cannot make up for, over the variance of its outputs. `fisher[layer]` is
+    the mean empirical Fisher information of its parameters; `proxy(policy)` is the mean squared
+    error of a policy's logits on the calibration images, untrained: a fraction of an evaluation,
+    and no labels. `size_bytes(policy)` is exactly what the artifact of a policy will hold in packed
+    weights, scales and tables, without building it. `counters[layer][event]` are hardware events of
+    one inference of the uncompressed program, those that the board counts.
     """
 
     space: Space
     reward: Reward
-    target_ms: float
-    reference_ms: float
+    target: float
+    reference: float
     episodes: int
     seed: int
+    cost: Cost = LATENCY
     sensitivity: Mapping[str, Mapping[Kind, tuple[float, ...]]] = field(default_factory=dict)
-    layer_ms: Callable[[Policy], Mapping[str, float]] | None = None
-    program_ms: Callable[[Policy], Mapping[str, float]] | None = None
-    targets_ms: tuple[float, ...] = ()
+    layer_cost: Callable[[Policy], Mapping[str, float]] | None = None
+    program_cost: Callable[[Policy], Mapping[str, float]] | None = None
+    targets: tuple[float, ...] = ()
     residuals: Mapping[str, Mapping[Kind, Sequence[float]]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     fisher: Mapping[str, float] = field(default_factory=dict)
     proxy: Callable[[Policy], float] | None = None
+    counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     size_bytes: Callable[[Policy], int] | None = None
 
     def score(self, evaluation: Evaluation) -> float:
         """Return the reward of an evaluation."""
-        return self.reward(evaluation, self.target_ms)
+        return self.reward(evaluation, self.target)
 
 
 class Strategy(Protocol):
@@ -79,7 +84,7 @@ class Sparing(Strategy, Protocol):
         """Return whether a policy of known accuracy should be measured."""
 
     def predict(self, policy: Policy) -> Figure:
-        """Return the predicted latency in milliseconds, with bounds."""
+        """Return the predicted cost in the problem's unit, with bounds."""
 
 
 @runtime_checkable
@@ -105,7 +110,9 @@ class Forecasting(Strategy, Protocol):
 
 
 # Fields of a problem that cost a board or a workstation something: made for who asks for them.
-Need = Literal["layer_ms", "program_ms", "residuals", "fisher", "proxy"]
+Need = Literal[
+    "sensitivity", "layer_cost", "program_cost", "residuals", "fisher", "proxy", "counters"
+]
 Make = Callable[[Problem], Strategy]
 
 
@@ -145,7 +152,7 @@ def strategy(
 def strategies() -> Registry[Entry]:
     """Return the strategies by name."""
     import host.search.baselines
-    import host.search.frontier
+    import host.search.frontier.strategy
     import host.search.galen
     import host.search.hirelc.strategy  # noqa: F401  fills the registry
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from host.cost import LATENCY, Cost
 from host.stats import spearman
-from host.types import Evaluation
+from host.types import Evaluation, Figure
 
 # The share of truths that should lie within a stated interval.
 COVERED = 0.9
@@ -31,10 +32,10 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Foretold:
-    """What a strategy expects of a policy: accuracy, and latency in milliseconds."""
+    """What a strategy expects of a policy: accuracy, and the cost that its problem counts."""
 
     accuracy: Expected
-    latency_ms: Expected | None = None
+    cost: Expected | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,16 @@ class Figures:
     """What pairs come to; None where there are too few of them, or no interval was stated.
 
     Accuracy: mean absolute error, Spearman's rank correlation, share within the stated interval.
-    Latency: median error as a share of the truth, share within the stated interval.
+    Cost: median error as a share of the truth, share within the stated interval.
     """
 
     pairs: int
     error: float | None
     rank: float | None
     covered: float | None
-    latency_pairs: int
-    latency_error_ratio: float | None
-    latency_covered: float | None
+    cost_pairs: int
+    cost_error_ratio: float | None
+    cost_covered: float | None
 
     def __str__(self) -> str:
         if self.error is None:
@@ -73,27 +74,28 @@ class Scorecard:
     """The pairs so far."""
 
     accuracy: list[Pair] = field(default_factory=list)
-    latency_ms: list[Pair] = field(default_factory=list)
+    cost: list[Pair] = field(default_factory=list)
 
-    def add(self, foretold: Foretold, truth: Evaluation) -> None:
-        """Take in an evaluation that was foretold; a latency counts if a board stands behind it."""
+    def add(self, foretold: Foretold, truth: Evaluation, cost: Cost = LATENCY) -> None:
+        """Take in an evaluation that was foretold; a cost counts unless it is predicted itself."""
         self.accuracy.append(Pair(foretold.accuracy, truth.accuracy))
-        figure = truth.latency_ms
-        if foretold.latency_ms and figure is not None and figure.source != "predicted":
-            self.latency_ms.append(Pair(foretold.latency_ms, figure.value))
+        value: Figure | int | None = getattr(truth, cost.field)
+        guessed = isinstance(value, Figure) and value.source == "predicted"
+        if foretold.cost is not None and value is not None and not guessed:
+            self.cost.append(Pair(foretold.cost, cost.of(truth)))
 
     def figures(self) -> Figures:
         """Return what the pairs come to."""
         off = [abs(pair.expected.value - pair.truth) for pair in self.accuracy]
-        ratios = [abs(pair.expected.value / pair.truth - 1) for pair in self.latency_ms]
+        ratios = [abs(pair.expected.value / pair.truth - 1) for pair in self.cost]
         return Figures(
             pairs=len(self.accuracy),
             error=float(np.mean(off)) if off else None,
             rank=_rank(self.accuracy),
             covered=_covered(self.accuracy),
-            latency_pairs=len(self.latency_ms),
-            latency_error_ratio=float(np.median(ratios)) if ratios else None,
-            latency_covered=_covered(self.latency_ms),
+            cost_pairs=len(self.cost),
+            cost_error_ratio=float(np.median(ratios)) if ratios else None,
+            cost_covered=_covered(self.cost),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,7 +105,7 @@ class Scorecard:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Scorecard:
         """Read the JSON form."""
-        return cls(*([_pair(raw) for raw in data[name]] for name in ("accuracy", "latency_ms")))
+        return cls(*([_pair(raw) for raw in data[name]] for name in ("accuracy", "cost")))
 
 
 def _pair(raw: Mapping[str, Any]) -> Pair:

@@ -43,13 +43,14 @@ class Fake:
     board: str = "sim:rpi4"
     others: tuple[str, ...] = ()
     fleet: str = "each"
+    cost: str = "latency"
 
 
 def write_run(root: Path, fake: Fake | None = None) -> Run:
     """Write a run folder under `root/runs` and return it."""
     fake = fake or Fake()
     run = Run(root / "runs" / NAME)
-    table = SearchTable(target=fake.targets, episodes=fake.episodes, seed=7)
+    table = SearchTable(cost=fake.cost, target=fake.targets, episodes=fake.episodes, seed=7)
     names = (fake.board, *fake.others)
     measure = MeasureTable(fleet=fake.fleet)
     recipe = Recipe(fake.model, "digits", board=names, search=table, measure=measure)
@@ -59,7 +60,8 @@ def write_run(root: Path, fake: Fake | None = None) -> Run:
     run.write("sensitivity.json", sensitivity())
     with closing(Store(run.folder.parent / "store.db")) as store:
         reference = store.add_measurement(measurement(fake.board, REFERENCE_MS, "0" * 64))
-        run.write("reference.json", {"latency_ms": REFERENCE_MS, "measurement": reference})
+        figures = {"latency_ms": REFERENCE_MS, "size_bytes": 20000 * REFERENCE_MS}
+        run.write("reference.json", {**figures, "measurement": reference})
         run.write("reference/manifest.json", manifest(1.0))
         for target in fake.targets:
             for number in range(fake.done):

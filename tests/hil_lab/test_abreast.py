@@ -10,7 +10,9 @@ import pytest
 
 from hil_lab.abreast import SideBySide, SparingSideBySide
 from host.errors import BoardUnreachable
+from host.evaluate import Figures
 from host.policy import Policy, uncompressed, uniform_int8
+from host.rack import Rack
 from host.search.strategy import State
 from host.types import Evaluation, Figure
 from tests.hil_lab.toy_boards import ToyEvaluator, ToyMeter, rack_of, shape
@@ -42,6 +44,13 @@ class Choosy:
 
     def predict(self, policy: Policy) -> Figure:
         return Figure(7.0, "predicted", 6.0, 8.0)
+
+
+def sparing(strategy: Choosy, rack: Rack) -> SparingSideBySide:
+    def predict(policy: Policy) -> Figures:
+        return Figures("", 0, strategy.predict(policy))
+
+    return SparingSideBySide(strategy, evaluate, rack, shape, predict)
 
 
 def test_policies_are_measured_at_the_same_time_and_come_in_order() -> None:
@@ -76,7 +85,7 @@ def test_a_sparing_strategy_decides_on_the_whole_batch_before_it_is_told() -> No
     strategy = Choosy(0.5)
     with rack_of(one, two) as rack:
         found = []
-        for evaluation in SparingSideBySide(strategy, evaluate, rack, shape)([WHOLE, INT8], 0):
+        for evaluation in sparing(strategy, rack)([WHOLE, INT8], 0):
             strategy.tell(WHOLE, evaluation)
             found.append(evaluation)
     assert [e.measurements for e in found] == [("m-one",), ("m-two",)]
@@ -86,7 +95,7 @@ def test_what_is_not_worth_it_is_predicted_and_keeps_its_place() -> None:
     one, two = ToyMeter("one"), ToyMeter("two")
     bar = (evaluate(WHOLE).accuracy + evaluate(INT8).accuracy) / 2
     with rack_of(one, two) as rack:
-        batch = SparingSideBySide(Choosy(bar), evaluate, rack, shape)
+        batch = sparing(Choosy(bar), rack)
         first, second = batch([INT8, WHOLE], 0)
     assert first.latency_ms == Figure(7.0, "predicted", 6.0, 8.0)
     assert first.measurements == ()
@@ -94,14 +103,12 @@ def test_what_is_not_worth_it_is_predicted_and_keeps_its_place() -> None:
     assert one.seen == []
 
 
-@pytest.mark.parametrize("sparing", [True, False])
-def test_a_board_that_dies_costs_nothing_but_time(sparing: bool) -> None:
+@pytest.mark.parametrize("spares", [True, False])
+def test_a_board_that_dies_costs_nothing_but_time(spares: bool) -> None:
     one, two = ToyMeter("one", fails=True), ToyMeter("two")
     with rack_of(one, two) as rack:
         batch: Any = (
-            SparingSideBySide(Choosy(0.0), evaluate, rack, shape)
-            if sparing
-            else SideBySide(ToyEvaluator(rack), rack, shape)  # type: ignore[arg-type]
+            sparing(Choosy(0.0), rack) if spares else SideBySide(ToyEvaluator(rack), rack, shape)  # type: ignore[arg-type]
         )
         found = list(batch([WHOLE, INT8], 0))
     assert [e.accuracy for e in found] == [evaluate(p).accuracy for p in (WHOLE, INT8)]
@@ -113,4 +120,4 @@ def test_without_a_board_the_search_ends_with_every_reason() -> None:
         rack_of(ToyMeter("one", fails=True), ToyMeter("two", fails=True)) as rack,
         pytest.raises(BoardUnreachable, match="no board is left: one: no answer; two: no answer"),
     ):
-        list(SparingSideBySide(Choosy(0.0), evaluate, rack, shape)([WHOLE], 0))
+        list(sparing(Choosy(0.0), rack)([WHOLE], 0))

@@ -66,7 +66,7 @@ def test_every_judged_episode_is_an_event_with_its_figures(run: Run) -> None:
     (judged,) = events(run, "surrogate")
     assert (judged["number"], judged["target"], judged["pairs"]) == (1, 0.3, 1)
     assert judged["error"] == pytest.approx(0.02)
-    assert judged["latency_error_ratio"] == pytest.approx(0.1)
+    assert judged["cost_error_ratio"] == pytest.approx(0.1)
 
 
 def test_a_search_finds_its_episodes_its_state_and_its_scorecard_again(run: Run) -> None:

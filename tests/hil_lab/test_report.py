@@ -110,6 +110,13 @@ def test_missed_target_is_said_in_the_verdict(tmp_path: Path) -> None:
     assert "not within 5 % of it" in page
 
 
+def test_targets_in_bytes_are_shown_in_bytes(tmp_path: Path) -> None:
+    page = page_of(tmp_path, Fake(cost="size"))
+    assert "the size of optimised fp32" in page
+    assert "size, of the fp32 reference" in page
+    assert "kB = 0.5" in page
+
+
 def test_every_number_has_its_origin(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     page, facts = write_report(run).read_text(), read_facts(run)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hil_lab.sparing import PredictingMeter, SparingEvaluator
+from hil_lab.sparing import Prediction, SparingEvaluator
+from host.cost import ENERGY, LATENCY, SIZE, Cost
 from host.evaluate import Figures
 from host.policy import Policy, uncompressed
 from host.search.strategy import State
@@ -37,12 +38,17 @@ class Choosy:
         return Figure(7.0, "predicted", 6.0, 8.0)
 
 
+def prediction(bar: float, cost: Cost = LATENCY) -> Prediction:
+    return Prediction(Choosy(bar), lambda policy: 34, lambda policy: 5.0, cost)
+
+
 def evaluator(bar: float, asked: list[Policy]) -> SparingEvaluator:
     def measure(policy: Policy) -> Figures:
         asked.append(policy)
         return Figures("a", 12, Figure(9.0, "measured"), Figure(3.0, "measured"), "m-1", "trusted")
 
-    return SparingEvaluator(Choosy(bar), lambda policy: replace(evaluate(policy)), measure)
+    predict = prediction(bar)
+    return SparingEvaluator(Choosy(bar), lambda policy: replace(evaluate(policy)), measure, predict)
 
 
 def test_what_is_worth_it_is_measured() -> None:
@@ -62,5 +68,18 @@ def test_what_is_not_says_that_it_is_predicted() -> None:
 
 
 def test_a_program_that_does_not_exist_has_exact_bytes_and_no_artifact() -> None:
-    figures = PredictingMeter(Choosy(1.0), lambda policy: 34).figures(None, POLICY)  # type: ignore[arg-type]
+    figures = prediction(1.0).figures(None, POLICY)  # type: ignore[arg-type]
     assert (figures.artifact, figures.size_bytes) == ("", 34)
+    assert figures.latency_ms == Figure(7.0, "predicted", 6.0, 8.0)
+
+
+def test_a_strategy_that_aims_at_energy_predicts_that() -> None:
+    figures = prediction(1.0, ENERGY)(POLICY)
+    assert figures.energy_mj == Figure(7.0, "predicted", 6.0, 8.0)
+    assert figures.latency_ms == Figure(5.0, "predicted")
+
+
+def test_bytes_are_counted_and_not_predicted() -> None:
+    figures = prediction(1.0, SIZE)(POLICY)
+    assert (figures.size_bytes, figures.energy_mj) == (34, None)
+    assert figures.latency_ms == Figure(5.0, "predicted")

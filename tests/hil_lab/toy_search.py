@@ -25,7 +25,7 @@ from hil_lab.console import Silent
 from hil_lab.experiment import Search
 from hil_lab.recipe import Recipe, SearchTable
 from hil_lab.runs import Run
-from hil_lab.sparing import SparingEvaluator
+from hil_lab.sparing import Prediction, SparingEvaluator
 from host.evaluate import Figures
 from host.policy import Policy
 from host.rack import Rack
@@ -75,11 +75,13 @@ class ToySearch(Search):
             rack: Any = Rack([ToyMeter(name, slow_s=EVALUATION_S) for name in names])  # type: ignore[misc]
             batch: Any = SideBySide(ToyEvaluator(rack), rack, shape)  # type: ignore[arg-type]
             if isinstance(strategy, Sparing):
-                batch = SparingSideBySide(strategy, self.evaluator, rack, shape)
+                prediction = Prediction(strategy, lambda policy: 0, lambda policy: 0.0)
+                batch = SparingSideBySide(strategy, self.evaluator, rack, shape, prediction)
             return Abreast(len(names), batch)
         if not isinstance(strategy, Sparing):
             return self.evaluator  # type: ignore[no-any-return]
-        return SparingEvaluator(strategy, self.evaluator, measured)
+        prediction = Prediction(strategy, lambda policy: 0, lambda policy: 0.0)
+        return SparingEvaluator(strategy, self.evaluator, measured, prediction)
 
     @cached_property
     def reference_ms(self) -> float:  # type: ignore[override]

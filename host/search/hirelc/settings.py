@@ -8,7 +8,7 @@ from typing import Literal
 
 from host.errors import RecipeError
 
-Goal = Literal["auto", "latency", "ratio"]
+Goal = Literal["auto", "cost", "ratio"]
 Backend = Literal["stacked", "sb3"]
 Three = tuple[float, float, float]
 # By level of a block's budget, the gentlest first (section 2.5).
@@ -21,13 +21,13 @@ class HiReLCSettings:
 
     # Random configurations before the first cycle; published 50 for ViTs and 100 for CNNs.
     warmup: int = 20
-    # What budgets bound: predicted latency or the ratio of bits and channels; "auto" is latency
-    # where times can be predicted.
+    # What budgets bound: predicted cost or the ratio of bits and channels; "auto" is cost
+    # where costs can be predicted.
     goal: Goal = "auto"
-    # The target of goal "ratio"; that of "latency" is the problem's.
+    # The target of goal "ratio"; that of "cost" is the problem's.
     target_ratio: float = 0.25
     allowed_drop: float = 1.0
-    # Not published: move all layers of an elected configuration alike until its predicted latency
+    # Not published: move all layers of an elected configuration alike until its predicted cost
     # meets the target. The published reward weighs accuracy so much that budgets are often missed.
     meet_target: bool = False
 

@@ -85,18 +85,18 @@ class Landscape:
         return np.concatenate([np.arange(count) for count in self.kernels])
 
     @cached_property
-    def by_latency(self) -> bool:
-        """Whether budgets bound predicted latency."""
-        goal, predicts = self.settings.goal, self.problem.layer_ms is not None
-        if goal == "latency" and not predicts:
-            raise RecipeError('search.agent.goal: "latency" needs predicted times; take "ratio"')
-        return predicts if goal == "auto" else goal == "latency"
+    def by_cost(self) -> bool:
+        """Whether budgets bound predicted costs."""
+        goal, predicts = self.settings.goal, self.problem.layer_cost is not None
+        if goal == "cost" and not predicts:
+            raise RecipeError('search.agent.goal: "cost" needs predicted costs; take "ratio"')
+        return predicts if goal == "auto" else goal == "cost"
 
     @property
     def target(self) -> float:
-        """The share of latency, or of bits and channels, that the whole network should come to."""
-        if self.by_latency:
-            return self.problem.target_ms / self.problem.reference_ms
+        """The share of the cost, or of bits and channels, that the whole network should come to."""
+        if self.by_cost:
+            return self.problem.target / self.problem.reference
         return self.settings.target_ratio
 
     def mildest(self) -> Array:
@@ -137,13 +137,13 @@ class Landscape:
         return np.asarray([rows[0], *rows]).T
 
     @cached_property
-    def _ms(self) -> Array:
-        """Milliseconds of whole layers by wished bits, [layers, 1 + bits]; fp32 in column 0."""
-        predict = self.problem.layer_ms
+    def _costs(self) -> Array:
+        """Costs of whole layers by wished bits, [layers, 1 + bits]; fp32 in column 0."""
+        predict = self.problem.layer_cost
         assert predict is not None
         names = [layer.name for layer in self.layers]
-        times = [predict(policy) for policy in (uncompressed(self.graph), *self._uniform)]
-        return np.asarray([[time.get(name, 0.0) for name in names] for time in times]).T
+        rows = [predict(policy) for policy in (uncompressed(self.graph), *self._uniform)]
+        return np.asarray([[row.get(name, 0.0) for name in names] for row in rows]).T
 
     def bits(self, config: Array) -> Array:
         """Return the weight bits of every layer [..., layers] after all fallbacks."""
@@ -166,16 +166,16 @@ class Landscape:
     def block_costs(self, config: Array) -> Array:
         """Return v of every block [..., blocks]: 1 is uncompressed.
 
-        As published the mean over kernels of bits / 32 x kept channels; with a latency goal the
+        As published the mean over kernels of bits / 32 x kept channels; with a cost goal the
         predicted milliseconds over the uncompressed ones. A layer's time is that of its format,
         times the share of products that it keeps, as `host.layer_times` predicts.
         """
-        if not self.by_latency:
+        if not self.by_cost:
             shares = ratio_of(self.bits(config), self.kept(config))
             return np.asarray(self._sums(shares) / np.asarray(self.kernels))
         wished = config[..., BITS].astype(np.int64)
-        ms = self._ms[np.arange(len(self.layers)), wished] * self.products(config)
-        return np.asarray(self._sums(ms) / np.maximum(self._sums(self._ms[:, 0]), 1e-12))
+        costs = self._costs[np.arange(len(self.layers)), wished] * self.products(config)
+        return np.asarray(self._sums(costs) / np.maximum(self._sums(self._costs[:, 0]), 1e-12))
 
     def _sums(self, by_layer: Array) -> Array:
         """Sum the layers of every block."""
@@ -185,9 +185,9 @@ class Landscape:
     @cached_property
     def shares(self) -> Array:
         """How much every block counts in the mean of all: equally, or by its uncompressed time."""
-        if not self.by_latency:
+        if not self.by_cost:
             return np.full(len(self.blocks), 1.0 / len(self.blocks))
-        ms = np.maximum(self._sums(self._ms[:, 0]), 1e-12)
+        ms = np.maximum(self._sums(self._costs[:, 0]), 1e-12)
         return np.asarray(ms / ms.sum())
 
     def compression(self, config: Array) -> Array:

@@ -7,7 +7,7 @@ section 2.10 that lie within the search are repaired: the surrogate sees normali
 blocks, categories go by majority, accuracy drops are from a measured baseline (the first policy,
 whole layers in int8), and block sensitivities are means over parameters.
 
-HiReLC knows no hardware. Where times can be predicted, budgets bound predicted latency here
+HiReLC knows no hardware. Where costs can be predicted, budgets bound predicted costs here
 instead of its ratio of bits and channels (`goal`); budget levels scale with the target.
 """
 
@@ -51,7 +51,7 @@ from host.types import Evaluation
 UNKNOWN = 0.5
 
 
-@strategy("hirelc", settings=HiReLCSettings, needs=("layer_ms", "fisher", "proxy"))
+@strategy("hirelc", settings=HiReLCSettings, needs=("sensitivity", "layer_cost", "fisher", "proxy"))
 class HiReLC:
     """Warm-up, then cycles of budgets, learning, voting and one evaluation."""
 
@@ -66,7 +66,7 @@ class HiReLC:
         self.low = low_ensembles(self.landscape, s, seeds[2])
         self.high = high_ensemble(len(self.landscape.blocks), s, seeds[3])
         self.cold = ColdStart(self.landscape, problem, s)
-        aims = s.meet_target and self.landscape.by_latency
+        aims = s.meet_target and self.landscape.by_cost
         self.goal = Goal(problem) if aims else None
         self.told = 0
         # The best accuracy so far, in points.
@@ -172,19 +172,19 @@ class HiReLC:
         if self.pending is None or not self.by_surrogate:
             return None
         points = self.surrogate.predict(self.landscape.features(self.pending)[None])
-        return Foretold(Expected(float(points[0]) / 100.0), self._foretold_ms(policy))
+        return Foretold(Expected(float(points[0]) / 100.0), self._foretold_cost(policy))
 
-    def _foretold_ms(self, policy: Policy) -> Expected | None:
-        if self.problem.layer_ms is None:
+    def _foretold_cost(self, policy: Policy) -> Expected | None:
+        if self.problem.layer_cost is None:
             return None
-        learned = 1.0 if self.goal is None else self.problem.target_ms / self.goal.ms
-        return Expected(learned * sum(self.problem.layer_ms(policy).values()))
+        learned = 1.0 if self.goal is None else self.problem.target / self.goal.value
+        return Expected(learned * sum(self.problem.layer_cost(policy).values()))
 
     def _feedback(self, config: Array, points: float, evaluation: Evaluation) -> Feedback:
         assert self.baseline is not None
         compression = float(self.landscape.compression(config))
-        if self.landscape.by_latency and evaluation.latency_ms is not None:
-            compression = evaluation.latency_ms.value / self.problem.reference_ms
+        if self.landscape.by_cost:
+            compression = self.problem.cost.of(evaluation) / self.problem.reference
         cycles = max(self.problem.episodes - self.warmup, 1)
         progress = (self.told - self.warmup) / cycles
         return Feedback(self.baseline - points, compression, progress, known=True)
@@ -192,7 +192,7 @@ class HiReLC:
     def state_dict(self) -> State:
         """Return agents, surrogate, generator and where the search stands."""
         last = self.feedback
-        aim = {} if self.goal is None else {"goal_ms": self.goal.ms}
+        aim = {} if self.goal is None else {"goal": self.goal.value}
         return {
             **aim,
             "low": self.low.state_dict(),
@@ -212,7 +212,7 @@ class HiReLC:
             getattr(self, name).load_state_dict(state[name])
         self.rng.bit_generator.state = state["rng"]
         if self.goal is not None:
-            self.goal.ms = float(state["goal_ms"])
+            self.goal.value = float(state["goal"])
         self.told, self.baseline = int(state["told"]), state["baseline"]
         self.base = state["base"].numpy().copy()
         pending = state["pending"]

@@ -56,7 +56,7 @@ from tests.host.search import toy
 from tests.host.search.test_strategies import QUICK_CYCLE, run
 
 S = HiReLCSettings()
-LATENCY = {"goal": "latency"}
+COST = {"goal": "cost"}
 RATIO = {"goal": "ratio"}
 
 
@@ -69,7 +69,7 @@ def graph_of(name: str) -> Graph:
 def problem_of(graph: Graph, episodes: int = 8, **settings: Any) -> Problem:
     """A network that takes time by MACs and bits, and loses accuracy by what is taken away."""
 
-    def layer_ms(policy: Policy) -> Mapping[str, float]:
+    def layer_cost(policy: Policy) -> Mapping[str, float]:
         macs = policy_macs(graph, policy)
         slow = {"fp32": lambda p: 1.0, "int8": lambda p: 0.5}
         slow["mix"] = lambda p: p.weight_bits * p.act_bits / 64
@@ -78,20 +78,20 @@ def problem_of(graph: Graph, episodes: int = 8, **settings: Any) -> Problem:
     return Problem(
         space=Space(graph, refusal),
         reward=absolute(),
-        target_ms=0.3,
-        reference_ms=1.0,
+        target=0.3,
+        reference=1.0,
         episodes=episodes,
         seed=0,
-        layer_ms=layer_ms,
+        layer_cost=layer_cost,
         fisher={layer.name: 1.0 + i for i, layer in enumerate(graph.layers)},
         settings={**QUICK_CYCLE, **settings},
     )
 
 
 def evaluation_of(problem: Problem, policy: Policy) -> Evaluation:
-    assert problem.layer_ms is not None
+    assert problem.layer_cost is not None
     bits = np.mean([p.weight_bits for p in policy.layers])
-    ms = sum(problem.layer_ms(policy).values())
+    ms = sum(problem.layer_cost(policy).values())
     return Evaluation(
         accuracy=0.9 - 1 / bits**2,
         samples=1,
@@ -242,10 +242,10 @@ class TestVotes:
 class TestLandscape:
     @pytest.mark.parametrize("name", ["digits-cnn", "digits-vit", "cifar-resnet20"])
     @pytest.mark.parametrize("seed", range(3))
-    def test_costs_by_latency_are_the_predictions_of_the_policy(self, name: str, seed: int) -> None:
-        landscape = landscape_of(name, **LATENCY)
+    def test_costs_by_cost_are_the_predictions_of_the_policy(self, name: str, seed: int) -> None:
+        landscape = landscape_of(name, **COST)
         config = random_config(landscape, seed)
-        predict = landscape.problem.layer_ms
+        predict = landscape.problem.layer_cost
         assert predict is not None
         for one, found in zip(config, landscape.block_costs(config), strict=True):
             times, whole = predict(landscape.policy(one)), predict(uncompressed(landscape.graph))
@@ -283,12 +283,12 @@ class TestLandscape:
         assert modes == {**dict.fromkeys(range(1, 7), "mix"), 7: "int8", 8: "int8"}
 
     def test_the_target_is_the_problems_or_a_ratio(self) -> None:
-        assert landscape_of(**LATENCY).target == pytest.approx(0.3)
+        assert landscape_of(**COST).target == pytest.approx(0.3)
         assert landscape_of(**RATIO).target == 0.25
-        blind = replace(problem_of(graph_of("digits-cnn")), layer_ms=None)
-        assert not Landscape(blind, S).by_latency
-        with pytest.raises(RecipeError, match="needs predicted times"):
-            _ = Landscape(blind, replace(S, goal="latency")).by_latency
+        blind = replace(problem_of(graph_of("digits-cnn")), layer_cost=None)
+        assert not Landscape(blind, S).by_cost
+        with pytest.raises(RecipeError, match="needs predicted costs"):
+            _ = Landscape(blind, replace(S, goal="cost")).by_cost
 
 
 class TestLowEnvironment:
@@ -430,7 +430,7 @@ class TestSurrogate:
 
 
 class TestSearch:
-    @pytest.mark.parametrize("goal", ["latency", "ratio"])
+    @pytest.mark.parametrize("goal", ["cost", "ratio"])
     @pytest.mark.parametrize("name", ["digits-cnn", "digits-vit"])
     def test_it_searches_a_cnn_and_a_vit_unchanged(self, name: str, goal: str) -> None:
         problem = problem_of(graph_of(name), goal=goal)
@@ -469,10 +469,10 @@ class TestSearch:
         assert [found is None for found in foretold] == [True] * 4 + [False] * 2
         assert problem.layer_ms is not None
         last = foretold[-1]
-        assert last is not None and last.latency_ms is not None
+        assert last is not None and last.cost is not None
         assert 0.0 < last.accuracy.value < 1.0
         assert last.accuracy.low is None, "a network states no interval"
-        assert last.latency_ms.value == pytest.approx(sum(problem.layer_ms(policy).values()))
+        assert last.cost.value == pytest.approx(sum(problem.layer_ms(policy).values()))
 
     def test_the_first_policy_is_whole_and_int8(self) -> None:
         problem = problem_of(graph_of("digits-cnn"), 1)
@@ -511,7 +511,7 @@ class TestSearch:
         problem = problem_of(
             graph_of("digits-cnn"), 4, warmup=warmup, max_prune=max_prune, high_level=high_level
         )
-        problem = replace(problem, seed=seed, target_ms=target)
+        problem = replace(problem, seed=seed, target=target)
         for policy in asked(problem):
             problem.space.check(policy)
 
@@ -522,7 +522,7 @@ class TestSearch:
             policy = strategy.ask()
             strategy.tell(policy, toy.evaluate(policy))
             rewards.append(made.score(toy.evaluate(policy)))
-            misses.append(abs(sum(toy.layer_ms(policy).values()) / made.target_ms - 1.0))
+            misses.append(abs(sum(toy.layer_cost(policy).values()) / made.target - 1.0))
         # Widths of few steps cannot all be met.
         assert np.median(misses[1:]) < 0.1
         chance = np.mean([e.reward for e in run("random", 60)])

@@ -157,7 +157,8 @@ def test_a_batch_is_told_in_the_order_asked_once_all_of_it_is_known() -> None:
 
 
 def test_another_width_is_another_search() -> None:
-    killed = Log(kill_at=7)
+    """Once evaluations teach something, after the design: a batch is asked before it is told."""
+    killed = Log(kill_at=10)
     with pytest.raises(Killed):
         run("frontier", 3, killed)
     killed.state = None

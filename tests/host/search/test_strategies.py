@@ -226,6 +226,6 @@ def test_actions_of_a_policy_lead_back_to_it(policy: Policy) -> None:
 def test_the_joint_agent_starts_with_what_it_is_shown() -> None:
     first = run("galen-joint", 1)[0].policy
     assert first.digest() == run("greedy", 1)[0].policy.digest()
-    assert problem().layer_ms is not None
+    assert problem().layer_cost is not None
     alone = problem(0, 1, **QUICK, demonstrations=0)
     assert make_strategy("galen-joint", alone).ask().digest() != first.digest()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from host.cost import ENERGY, LATENCY, SIZE
 from host.policy import uncompressed
 from host.surrogate.scorecard import Expected, Foretold, Scorecard
 from host.types import Evaluation, Figure
@@ -69,14 +70,14 @@ def test_latency_errors_are_medians_of_shares_and_of_boards_alone() -> None:
         foretold = Foretold(Expected(0.5), Expected(expected, expected - 0.05, expected + 0.05))
         made.add(foretold, truth(0.5, true, source))
     figures = made.figures()
-    assert (figures.pairs, figures.latency_pairs) == (4, 3)
-    assert figures.latency_error_ratio == pytest.approx(0.1)
-    assert figures.latency_covered == pytest.approx(1 / 3)
+    assert (figures.pairs, figures.cost_pairs) == (4, 3)
+    assert figures.cost_error_ratio == pytest.approx(0.1)
+    assert figures.cost_covered == pytest.approx(1 / 3)
 
 
 def test_an_empty_card_says_nothing() -> None:
     figures = Scorecard().figures()
-    assert (figures.error, figures.covered, figures.latency_error_ratio) == (None, None, None)
+    assert (figures.error, figures.covered, figures.cost_error_ratio) == (None, None, None)
     assert str(figures) == ""
 
 
@@ -89,3 +90,14 @@ def test_a_card_survives_its_json() -> None:
     made = card((0.5, 0.6), (0.7, 0.5), reach=0.1)
     made.add(Foretold(Expected(0.5), Expected(1.0, 0.9, 1.1)), truth(0.4))
     assert Scorecard.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+
+
+def test_the_cost_is_the_one_that_the_problem_counts() -> None:
+    spent = replace(truth(0.5, ms=9.0), energy_mj=Figure(4.0, "measured"), size_bytes=200)
+    for cost, expected, error in ((ENERGY, 5.0, 0.25), (SIZE, 200.0, 0.0), (LATENCY, 9.9, 0.1)):
+        made = Scorecard()
+        made.add(Foretold(Expected(0.5), Expected(expected)), spent, cost)
+        assert made.figures().cost_error_ratio == pytest.approx(error)
+    unknown = Scorecard()
+    unknown.add(Foretold(Expected(0.5), Expected(1.0)), truth(0.5), ENERGY)
+    assert (len(unknown.accuracy), len(unknown.cost)) == (1, 0)

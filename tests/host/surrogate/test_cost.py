@@ -6,35 +6,35 @@ import numpy as np
 import pytest
 
 from host.encoding import Encoding
-from host.surrogate.latency import Correction, LayerLatency, shares
-from tests.host.search.toy import SPACE, layer_ms
+from host.surrogate.cost import Correction, LayerCosts, shares
+from tests.host.search.toy import SPACE, layer_cost
 
 ENCODING = Encoding(SPACE)
 
 
 @pytest.fixture(scope="module")
-def latency() -> LayerLatency:
-    return LayerLatency(ENCODING, layer_ms, np.random.default_rng(0))
+def latency() -> LayerCosts:
+    return LayerCosts(ENCODING, layer_cost, np.random.default_rng(0))
 
 
-def test_it_is_near_the_planned_latency(latency: LayerLatency) -> None:
+def test_it_is_near_the_planned_latency(latency: LayerCosts) -> None:
     batch = ENCODING.random(50, np.random.default_rng(1))
-    truth = [sum(layer_ms(ENCODING.policy(batch, i)).values()) for i in range(len(batch))]
+    truth = [sum(layer_cost(ENCODING.policy(batch, i)).values()) for i in range(len(batch))]
     assert np.median(np.abs(latency(batch) / truth - 1)) < 0.03
 
 
-def test_what_was_planned_is_exact(latency: LayerLatency) -> None:
+def test_what_was_planned_is_exact(latency: LayerCosts) -> None:
     batch = ENCODING.random(5, np.random.default_rng(2))
-    rows = [layer_ms(ENCODING.policy(batch, i)) for i in range(len(batch))]
+    rows = [layer_cost(ENCODING.policy(batch, i)) for i in range(len(batch))]
     odd = [{name: ms * 1.5 for name, ms in row.items()} for row in rows]
     latency.learn(batch, odd)
     assert latency.by_layer(batch).sum(1) == pytest.approx([sum(row.values()) for row in odd])
 
 
-def test_what_it_remembers_survives_a_checkpoint(latency: LayerLatency) -> None:
+def test_what_it_remembers_survives_a_checkpoint(latency: LayerCosts) -> None:
     batch = ENCODING.random(5, np.random.default_rng(3))
-    latency.learn(batch, [layer_ms(ENCODING.policy(batch, i)) for i in range(len(batch))])
-    other = LayerLatency(ENCODING, layer_ms, np.random.default_rng(0))
+    latency.learn(batch, [layer_cost(ENCODING.policy(batch, i)) for i in range(len(batch))])
+    other = LayerCosts(ENCODING, layer_cost, np.random.default_rng(0))
     other.load_state_dict(latency.state_dict())
     assert np.array_equal(other(batch), latency(batch))
 
@@ -58,5 +58,5 @@ def test_nothing_measured_corrects_nothing() -> None:
 def test_shares_are_of_the_whole() -> None:
     batch = ENCODING.random(1, np.random.default_rng(4))
     policy = ENCODING.policy(batch)
-    found = shares(policy, {**layer_ms(policy), "": 0.5})
+    found = shares(policy, {**layer_cost(policy), "": 0.5})
     assert found.sum() == pytest.approx(1.0)

@@ -1,8 +1,8 @@
-"""Latency of encoded policies: fast and rough for thousands, from the program's kernels for a few.
+"""Costs of encoded policies: fast and rough for thousands, from the planned program for a few.
 
-A layer's time is linear in its products and in its channels, one fit per layer and kind of format,
-to programs that were planned and predicted kernel by kernel. What measurements differ from the
-prediction by is learned as a factor on the time of each kind of format, with its uncertainty.
+A layer's time, energy or bytes are linear in its products and in its channels, one fit per layer
+and kind of format, to programs that were planned and costed layer by layer. What measurements
+differ from the prediction by is learned as a factor on each kind of format, with its uncertainty.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from host.encoding import Batch, Encoding, Floats
 from host.policy import MODES, Policy
 
-ProgramMs = Callable[[Policy], Mapping[str, float]]
+ProgramCost = Callable[[Policy], Mapping[str, float]]
 PLANNED = 300
 # How far a kind's factor lies from one before anything is measured, and how exact a board is.
 PRIOR_SPREAD = 0.05
@@ -24,21 +24,23 @@ NOISE = 0.003
 RIDGE = 1e-6
 
 
-class LayerLatency:
-    """The fast model: milliseconds of n policies at once.
+class LayerCosts:
+    """The fast model: the costs of n policies at once, in the unit of `program_cost`.
 
     What was planned is remembered layer by layer: where a search goes its programs get planned, and
     the model is exact there instead of being exploited where it is wrong.
     """
 
-    def __init__(self, encoding: Encoding, program_ms: ProgramMs, rng: np.random.Generator) -> None:
+    def __init__(
+        self, encoding: Encoding, program_cost: ProgramCost, rng: np.random.Generator
+    ) -> None:
         self.encoding = encoding
         batch = encoding.random(PLANNED, rng)
-        rows = [program_ms(encoding.policy(batch, i)) for i in range(len(batch))]
+        rows = [program_cost(encoding.policy(batch, i)) for i in range(len(batch))]
         names = [layer.name for layer in encoding.layers]
-        ms = np.asarray([[row.get(name, 0.0) for name in names] for row in rows])
-        self.rest_ms = float(np.mean([sum(row.values()) for row in rows] - ms.sum(1)))
-        self._fits = self._fit(batch, ms)
+        costs = np.asarray([[row.get(name, 0.0) for name in names] for row in rows])
+        self.rest = float(np.mean([sum(row.values()) for row in rows] - costs.sum(1)))
+        self._fits = self._fit(batch, costs)
         self._memory: dict[int, float] = {}
         self._keys: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._known: Floats = np.zeros(0)
@@ -56,39 +58,39 @@ class LayerLatency:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is remembered; the fits are a consequence of the problem."""
-        return {"keys": self._keys.tolist(), "ms": self._known.tolist()}
+        return {"keys": self._keys.tolist(), "costs": self._known.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
-        self._memory = dict(zip(state["keys"], state["ms"], strict=True))
+        self._memory = dict(zip(state["keys"], state["costs"], strict=True))
         self._index()
 
-    def _fit(self, batch: Batch, ms: Floats) -> dict[tuple[int, str], Floats]:
+    def _fit(self, batch: Batch, costs: Floats) -> dict[tuple[int, str], Floats]:
         features, modes = self._features(batch), self._modes(batch)
         fits: dict[tuple[int, str], Floats] = {}
-        for layer in range(ms.shape[1]):
+        for layer in range(costs.shape[1]):
             for mode in MODES:
                 chosen = modes[:, layer] == mode
                 if chosen.any():
-                    fits[layer, mode] = _ridge(features[chosen, layer], ms[chosen, layer])
+                    fits[layer, mode] = _ridge(features[chosen, layer], costs[chosen, layer])
         return fits
 
     def by_layer(self, batch: Batch) -> Floats:
-        """Return milliseconds [n, layers]."""
+        """Return the cost of every layer: [n, layers]."""
         features, modes = self._features(batch), self._modes(batch)
-        ms = np.zeros(modes.shape)
+        costs = np.zeros(modes.shape)
         for (layer, mode), fit in self._fits.items():
             chosen = modes[:, layer] == mode
-            ms[chosen, layer] = features[chosen, layer] @ fit
-        ms = np.maximum(ms, 0.0)
+            costs[chosen, layer] = features[chosen, layer] @ fit
+        costs = np.maximum(costs, 0.0)
         if len(self._keys):
             keys = self._layer_keys(batch)
             at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-            ms = np.where(self._keys[at] == keys, self._known[at], ms)
-        return ms
+            costs = np.where(self._keys[at] == keys, self._known[at], costs)
+        return costs
 
     def _layer_keys(self, batch: Batch) -> NDArray[np.int64]:
-        """Return what a layer's time depends on most, as one number: [n, layers]."""
+        """Return what a layer's cost depends on most, as one number: [n, layers]."""
         inside, outside = (c.astype(np.int64) for c in self.encoding.channels(batch))
         most = 1 + max(max(x.in_channels, x.out_channels) for x in self.encoding.layers)
         place = np.arange(batch.forms.shape[1]) * len(self.encoding.forms) + batch.forms
@@ -96,8 +98,8 @@ class LayerLatency:
         return keys
 
     def __call__(self, batch: Batch) -> Floats:
-        """Return milliseconds [n]."""
-        total: Floats = self.by_layer(batch).sum(1) + self.rest_ms
+        """Return the cost of every policy: [n]."""
+        total: Floats = self.by_layer(batch).sum(1) + self.rest
         return total
 
     def _modes(self, batch: Batch) -> NDArray[np.str_]:
@@ -105,16 +107,20 @@ class LayerLatency:
         return names[batch.forms]
 
     def _features(self, batch: Batch) -> Floats:
-        """Return what a layer's time is a sum of: [n, layers, 6], relative to the whole layer."""
+        """Return what a layer's cost is a sum of: [n, layers, 7], relative to the whole layer."""
         inside, outside = self.encoding.channels(batch)
         inside = inside / [layer.in_channels for layer in self.encoding.layers]
         outside = outside / [layer.out_channels for layer in self.encoding.layers]
         forms = self.encoding.forms
         pairs = np.asarray([f.weight_bits * f.act_bits for f in forms])[batch.forms] / 36
-        acts = np.asarray([f.act_bits for f in forms])[batch.forms] / 6
+        weights, acts = (
+            np.asarray([getattr(f, name) for f in forms])[batch.forms] / 6
+            for name in ("weight_bits", "act_bits")
+        )
         products = inside * outside
         ones = np.ones_like(products)
-        return np.stack([products, products * pairs, inside * acts, inside, outside, ones], 2)
+        by_bits = (products * pairs, products * weights, inside * acts)
+        return np.stack([products, *by_bits, inside, outside, ones], 2)
 
 
 class Correction:
@@ -145,17 +151,17 @@ class Correction:
         return dict(zip(MODES, self.mean.tolist(), strict=True))
 
 
-def shares(policy: Policy, ms: Mapping[str, float]) -> Floats:
-    """Return which share of a predicted time each kind of format takes; the rest counts as fp32."""
+def shares(policy: Policy, costs: Mapping[str, float]) -> Floats:
+    """Return which share of a predicted cost each kind of format takes; the rest counts as fp32."""
     times = dict.fromkeys(MODES, 0.0)
     for form in policy.layers:
-        times[form.mode] += ms.get(form.layer, 0.0)
-    total = sum(ms.values())
+        times[form.mode] += costs.get(form.layer, 0.0)
+    total = sum(costs.values())
     times["fp32"] += total - sum(times.values())
     return np.asarray([times[mode] for mode in MODES]) / total
 
 
-def _ridge(features: Floats, ms: Floats) -> Floats:
+def _ridge(features: Floats, costs: Floats) -> Floats:
     """Return coefficients of least squared error, small ones where data says nothing."""
-    gram = features.T @ features + RIDGE * len(ms) * np.eye(features.shape[1])
-    return np.asarray(np.linalg.solve(gram, features.T @ ms), dtype=np.float64)
+    gram = features.T @ features + RIDGE * len(costs) * np.eye(features.shape[1])
+    return np.asarray(np.linalg.solve(gram, features.T @ costs), dtype=np.float64)
