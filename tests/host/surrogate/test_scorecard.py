@@ -99,5 +99,6 @@ def test_the_cost_is_the_one_that_the_problem_counts() -> None:
         made.add(Foretold(Expected(0.5), Expected(expected)), spent, cost)
         assert made.figures().cost_error_ratio == pytest.approx(error)
     unknown = Scorecard()
-    unknown.add(Foretold(Expected(0.5), Expected(1.0)), truth(0.5), ENERGY)
+    unmeasured = replace(spent, energy_mj=None)
+    unknown.add(Foretold(Expected(0.5), Expected(1.0)), unmeasured, ENERGY)
     assert (len(unknown.accuracy), len(unknown.cost)) == (1, 0)
