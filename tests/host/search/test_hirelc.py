@@ -467,12 +467,12 @@ class TestSearch:
             assert torch.equal(before, strategy.state_dict()["surrogate"]["generator"])
             strategy.tell(policy, evaluation_of(problem, policy))
         assert [found is None for found in foretold] == [True] * 4 + [False] * 2
-        assert problem.layer_ms is not None
+        assert problem.layer_cost is not None
         last = foretold[-1]
         assert last is not None and last.cost is not None
         assert 0.0 < last.accuracy.value < 1.0
         assert last.accuracy.low is None, "a network states no interval"
-        assert last.cost.value == pytest.approx(sum(problem.layer_ms(policy).values()))
+        assert last.cost.value == pytest.approx(sum(problem.layer_cost(policy).values()))
 
     def test_the_first_policy_is_whole_and_int8(self) -> None:
         problem = problem_of(graph_of("digits-cnn"), 1)

@@ -17,7 +17,8 @@ from host.types import Evaluation
 from tests.host.search.toy import evaluate, problem
 
 EPISODES = 11
-SETTINGS = {"frontier": {"generations": 3, "population": 6, "offspring": 6, "design": 4}}
+ISLANDS = {"generations": 3, "population": 6, "offspring": 6, "design": 4, "planned": 4}
+SETTINGS = {"frontier": {**ISLANDS, "proposals": 4, "lessons": 1}}
 BATCHING = ("frontier", "random", "uniform", "tpe", "nsga2")
 
 
