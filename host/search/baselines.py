@@ -211,14 +211,21 @@ class Study(ABC):
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.history: list[list[float]] = []
+        self.batches: list[int] = []
         self.study = optuna.create_study(directions=self.directions, sampler=self.sampler())
-        self.trial: Any = None
+        self.trials: list[Any] = []
 
     def ask(self) -> Policy:
         """Let the sampler choose three actions per layer."""
-        space = self.problem.space
-        self.trial = self.study.ask()
-        draw = self.trial.suggest_float
+        return self.ask_many(1)[0]
+
+    def ask_many(self, count: int) -> list[Policy]:
+        """Let the sampler choose as often before it is told of the first choice."""
+        self.trials = [self.study.ask() for _ in range(count)]
+        return [self._policy(trial) for trial in self.trials]
+
+    def _policy(self, trial: Any) -> Policy:
+        space, draw = self.problem.space, trial.suggest_float
         actions = [
             [draw(f"{layer.name}:{name}", 0.0, 1.0) for name in ACTIONS["joint"]]
             for layer in space.graph.layers
@@ -230,19 +237,27 @@ class Study(ABC):
         self._report(self.values(evaluation))
 
     def _report(self, values: list[float]) -> None:
-        self.study.tell(self.trial, values)
+        self.study.tell(self.trials.pop(0), values)
         self.history.append(values)
+        # Those that were asked together are complete once the last of them is told.
+        if not self.trials:
+            self.batches.append(len(self.history) - sum(self.batches))
 
     def state_dict(self) -> State:
         """Return the values so far: the study is their deterministic consequence."""
-        return {"history": [list(values) for values in self.history]}
+        return {
+            "history": [list(values) for values in self.history],
+            "batches": list(self.batches),
+        }
 
     def load_state_dict(self, state: State) -> None:
-        """Replay the values on a fresh study."""
+        """Replay the values on a fresh study, asked together as they were."""
         self._start()
-        for values in state["history"]:
-            self.ask()
-            self._report([float(value) for value in values])
+        left = iter(state["history"])
+        for size in state.get("batches", [1] * len(state["history"])):
+            self.ask_many(size)
+            for values in itertools.islice(left, size):
+                self._report([float(value) for value in values])
 
 
 @strategy("tpe")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "boards"),
-    [("galen-joint", 1), ("tpe", 1), ("frontier", 1), ("random", 3), ("frontier", 2)],
+    [("galen-joint", 1), ("tpe", 1), ("frontier", 1), ("nsga2", 3), ("random", 2), ("frontier", 2)],
 )
 def test_a_search_killed_at_twenty_random_instants_ends_as_an_undisturbed_one(
     strategy: str, boards: int, tmp_path: Path

@@ -17,8 +17,9 @@ from host.types import Evaluation
 from tests.host.search.toy import evaluate, problem
 
 EPISODES = 11
-SETTINGS = {"frontier": {"generations": 3, "population": 6, "offspring": 6, "design": 4}}
-BATCHING = ("frontier", "random", "uniform")
+ISLANDS = {"generations": 3, "population": 6, "offspring": 6, "design": 4, "planned": 4}
+SETTINGS = {"frontier": {**ISLANDS, "proposals": 4, "lessons": 1}}
+BATCHING = ("frontier", "random", "uniform", "tpe", "nsga2")
 
 
 class Killed(Exception):
@@ -109,10 +110,10 @@ def test_the_state_is_kept_between_batches_only() -> None:
 
 def test_a_strategy_that_cannot_is_asked_one_at_a_time() -> None:
     log = Log()
-    episodes = run("tpe", 3, log)
+    episodes = run("greedy", 3, log)
     assert [place for place, _ in log.evaluated] == [0] * EPISODES
     single = search(
-        problem(0, EPISODES), made("tpe"), evaluate, Memory(lambda e: None, lambda n, s: None)
+        problem(0, EPISODES), made("greedy"), evaluate, Memory(lambda e: None, lambda n, s: None)
     )
     assert digests(episodes) == digests(single)
 
