@@ -104,7 +104,7 @@ def search(strategy: str, folder: Path, boards: int) -> None:
     """Start or go on with the search of a folder, and leave its policies in done.json."""
     folder.mkdir(parents=True, exist_ok=True)
     agent = AGENTS.get(strategy, {})
-    table = SearchTable(strategy, (TARGET,), EPISODES, seed=3, agent=agent)
+    table = SearchTable(strategy, target=(TARGET,), episodes=EPISODES, seed=3, agent=agent)
     names = tuple(f"toy-{number}" for number in range(boards))
     recipe = Recipe(model="toy", data="toy", board=names, search=table)
     bench = SimpleNamespace(run=Run(folder), recipe=recipe, reporter=Silent())
