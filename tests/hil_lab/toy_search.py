@@ -43,7 +43,15 @@ POLL_S = 0.002
 # An evaluation takes its time, and most kills should fall into one.
 EVALUATION_S = 0.01
 AGENT = {"hidden": (32, 24), "warmup_episodes": 4, "batch": 32}
-ISLANDS = {"generations": 3, "population": 6, "offspring": 6, "design": 4, "planned": 4}
+ISLANDS = {
+    "generations": 3,
+    "population": 6,
+    "offspring": 6,
+    "design": 4,
+    "planned": 4,
+    "proposals": 4,
+    "lessons": 1,
+}
 AGENTS = {"galen-joint": AGENT, "frontier": ISLANDS}
 
 
