@@ -77,13 +77,15 @@ class Table:
 class Report:
     """Raw samples under the benchmark's own keys, readable tables, shows and remarks.
 
-    `missing` says in one sentence each what could not be measured, and why.
+    `missing` says in one sentence each what could not be measured, and why; `picture` is an SVG,
+    empty where there is nothing to look at.
     """
 
     samples: Mapping[str, Any]
     tables: Sequence[Table]
     shows: Sequence[Show]
     missing: Sequence[str] = field(default_factory=tuple)
+    picture: str = ""
 
     @property
     def holds(self) -> bool:

@@ -26,6 +26,7 @@ from hil_lab.bench.curves import (
 )
 from hil_lab.bench.heldout import HeldOut, held_out
 from hil_lab.bench.methods import METHODS, methods
+from hil_lab.bench.picture import Panel, draw
 from hil_lab.bench.report import Options, Report, Show, Table, number
 from hil_lab.bench.trace import Trace, present
 from hil_lab.bench.trials import SHARES, Contest, Trial, trials
@@ -55,16 +56,18 @@ def report(options: Options) -> Report:
         if name not in NETWORKS:
             raise CallerError(f"{name} is not one of {', '.join(NETWORKS)}")
     folder = Path(options.folder or DEFAULT_FOLDER)
-    parts = [_network(name, folder, options) for name in networks]
+    found = [_network(name, folder, options) for name in networks]
+    parts = [part for part, _ in found]
     return Report(
         samples={"networks": [part.samples["network"] for part in parts]},
         tables=[table for part in parts for table in part.tables],
         shows=[show for part in parts for show in part.shows],
         missing=[sentence for part in parts for sentence in part.missing],
+        picture=draw([panel for _, panels in found for panel in panels]),
     )
 
 
-def _network(name: str, folder: Path, options: Options) -> Report:
+def _network(name: str, folder: Path, options: Options) -> tuple[Report, list[Panel]]:
     contest = Contest(name, folder, options.overrides, options.reporter)
     seeds = options.seeds or SEEDS
     chosen = [method for method in methods(options.methods) if method.name != FRONT_RIVAL]
@@ -78,7 +81,7 @@ def _network(name: str, folder: Path, options: Options) -> Report:
         surrogate = held_out(contest, found[OURS][0][0])
     if OURS in found and (not options.methods or FRONT_RIVAL in options.methods):
         fronts = [_beaten(contest, trial, trace) for trial, trace in found[OURS]]
-    return Report(
+    part = Report(
         samples={"network": _samples(name, traces[0].reference_ms, curves, surrogate)},
         tables=[_table(name, target, curves) for target in SHARES],
         shows=[
@@ -91,6 +94,17 @@ def _network(name: str, folder: Path, options: Options) -> Report:
             *_older(name, traces),
         ],
     )
+    return part, [_panel(name, target, curves) for target in SHARES]
+
+
+def _panel(name: str, target: float, curves: Curves) -> Panel:
+    """Return the picture of a target: ours first, its ablations left to the table."""
+    shown = {
+        method: list(by_target[target].values())
+        for method, by_target in curves.items()
+        if by_target[target] and not method.startswith(f"{OURS}-")
+    }
+    return Panel(f"{name}, target {target:g}: best reward, mean and range of seeds", shown)
 
 
 def _older(name: str, traces: Sequence[Trace]) -> Iterator[str]:

@@ -115,6 +115,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     searches.add_argument("--method", action="append", default=[], help="only this; repeatable")
     searches.add_argument("--seed", action="append", type=int, default=[], help="repeatable")
     searches.add_argument("--out", default="", help="the folder of kept trials")
+    searches.add_argument("--picture", default="", metavar="FILE", help="draw the curves as SVG")
     searches.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a recipe key"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from pathlib import Path
 
 from hil_lab.bench.machine import describe
 from hil_lab.bench.report import Options, Report
@@ -27,11 +28,22 @@ def run(arguments: argparse.Namespace) -> int:
     module = importlib.import_module(f"hil_lab.bench.{MODULES[arguments.what]}")
     machine = describe()
     report: Report = module.report(_options(arguments))
+    if arguments.picture:
+        _write(report.picture, Path(arguments.picture))
     if arguments.json:
         print_json({"machine": machine, **report.to_dict()})
     else:
         _print(report)
     return 0 if report.holds else 1
+
+
+def _write(picture: str, path: Path) -> None:
+    if not picture:
+        raise CallerError("--picture: this benchmark draws none; leave it out")
+    try:
+        path.write_text(picture)
+    except OSError as e:
+        raise CallerError(f"--picture {path}: {e.strerror}; name another file") from e
 
 
 def _options(arguments: argparse.Namespace) -> Options:
