@@ -18,9 +18,11 @@ from host.policy import MODES, Policy
 
 ProgramCost = Callable[[Policy], Mapping[str, float]]
 PLANNED = 300
-# How far a kind's factor lies from one before anything is measured, and how exact a board is.
+# How far a kind's factor lies from one before anything is measured.
 PRIOR_SPREAD = 0.05
-NOISE = 0.003
+# What factors leave unexplained before anything is measured, and how many measurements that is
+# worth: of small programs single calls are forecast worse than kinds of format can make up for.
+NOISE, NOISE_WEIGHT = 0.005, 3.0
 RIDGE = 1e-6
 
 
@@ -126,25 +128,36 @@ class LayerCosts:
 class Correction:
     """What measurements differ from predictions by: a factor for the time of each kind of format.
 
-    Bayesian linear regression; the factors are one before anything is measured.
+    Bayesian linear regression; the factors are one before anything is measured. What they leave
+    over is learned from how far measurements fell from what was predicted of them.
     """
 
     def __init__(self) -> None:
         self.mean: Floats = np.ones(len(MODES))
         self.covariance: Floats = np.eye(len(MODES)) * PRIOR_SPREAD**2
+        self._learned = 0
+        self._unexplained = NOISE_WEIGHT * NOISE**2
 
     def learn(self, shares: Floats, ratio: float) -> None:
         """Take in a measurement: the predicted share of each kind, measured over predicted."""
-        spread = float(shares @ self.covariance @ shares) + NOISE**2
+        known = float(shares @ self.covariance @ shares)
+        missed = float(ratio - shares @ self.mean)
+        self._learned += 1
+        self._unexplained += max(missed**2 - known, 0.0)
+        spread = known + self.noise**2
         gain = np.asarray(self.covariance @ shares / spread, dtype=np.float64)
-        self.mean = self.mean + gain * (ratio - shares @ self.mean)
+        self.mean = self.mean + gain * missed
         self.covariance = self.covariance - np.outer(gain, shares @ self.covariance)
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of what the factors leave over, as a share of the prediction."""
+        return float(np.sqrt(self._unexplained / (NOISE_WEIGHT + self._learned)))
 
     def __call__(self, shares: Floats) -> tuple[float, float]:
         """Return the factor on a prediction, and its standard deviation."""
-        return float(shares @ self.mean), float(
-            np.sqrt(shares @ self.covariance @ shares + NOISE**2)
-        )
+        variance = float(shares @ self.covariance @ shares) + self.noise**2
+        return float(shares @ self.mean), float(np.sqrt(variance))
 
     def factors(self) -> dict[str, float]:
         """Return the present factor of each kind of format."""

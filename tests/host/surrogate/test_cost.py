@@ -60,3 +60,27 @@ def test_shares_are_of_the_whole() -> None:
     policy = ENCODING.policy(batch)
     found = shares(policy, {**layer_cost(policy), "": 0.5})
     assert found.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("noise", [0.001, 0.01, 0.04])
+def test_stated_deviations_follow_what_factors_leave_over(noise: float) -> None:
+    """Nine tenths of later measurements lie within the 90 % interval, however exact a board is."""
+    rng = np.random.default_rng(int(1e4 * noise))
+    truth, correction, covered = np.asarray([1.0, 1.05, 0.95]), Correction(), []
+    for number in range(400):
+        part = rng.dirichlet(np.ones(3))
+        ratio = float(part @ truth) + noise * rng.normal()
+        factor, deviation = correction(part)
+        if number >= 20:
+            covered.append(abs(ratio - factor) < 1.645 * deviation)
+        correction.learn(part, ratio)
+    assert 0.85 <= np.mean(covered) <= 0.97
+
+
+def test_a_board_that_surprises_is_believed_to_surprise_again() -> None:
+    steady, unsteady = Correction(), Correction()
+    part = np.asarray([0.5, 0.5, 0.0])
+    for sign in (1, -1, 1, -1, 1, -1):
+        steady.learn(part, 1.0)
+        unsteady.learn(part, 1.0 + 0.05 * sign)
+    assert unsteady.noise > 3 * steady.noise
