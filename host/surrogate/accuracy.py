@@ -53,9 +53,15 @@ class Forecast:
         return unstretch(self.mean + deviations * self.deviation, self.chance)
 
     def interval(self, share: float = COVERED) -> tuple[Floats, Floats]:
-        """Return the bounds between which so large a share of accuracies should lie."""
-        reach = float(norm.ppf((1 + share) / 2))
-        return self.accuracy(-reach), self.accuracy(reach)
+        """Return the bounds between which so large a share of accuracies should lie.
+
+        Beyond the edges nothing is told apart: a bound there is open.
+        """
+        reach, edge = float(norm.ppf((1 + share) / 2)) * self.deviation, float(logit(1 - EDGE))
+        low = unstretch(np.minimum(self.mean - reach, edge), self.chance)
+        high = unstretch(np.maximum(self.mean + reach, -edge), self.chance)
+        low = np.where(self.mean - reach <= -edge, 0.0, low)
+        return low, np.where(self.mean + reach >= edge, 1.0, high)
 
 
 def stretch(accuracy: Floats, chance: float) -> Floats:

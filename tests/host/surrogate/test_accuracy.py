@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from host.encoding import Batch, Encoding, Floats
-from host.search.frontier import harms
+from host.search.harm import harms
 from host.stats import spearman
-from host.surrogate.accuracy import AccuracyModel, stretch, unstretch
+from host.surrogate.accuracy import AccuracyModel, Forecast, stretch, unstretch
 from tests.host.search.toy import GRAPH, SPACE, problem
 
 ENCODING = Encoding(SPACE, harms(problem(0, 1)))
@@ -81,3 +81,12 @@ def test_the_same_evaluations_give_the_same_forecast() -> None:
 def test_stretching_is_undone() -> None:
     accuracy = np.asarray([0.2, 0.5, 0.9])
     assert unstretch(stretch(accuracy, 0.1), 0.1) == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [(9.0, 0.98, 1.0), (-9.0, 0.0, 0.12)])
+def test_beyond_the_edges_intervals_are_open(value: float, low: float, high: float) -> None:
+    """Scores of all or none are told apart from no better ones, and must not count as missed."""
+    forecast = Forecast(np.asarray([value]), np.asarray([0.2]), 0.1)
+    bounds = [float(bound[0]) for bound in forecast.interval()]
+    assert bounds == pytest.approx([low, high], abs=0.015)
+    assert (bounds[1] == 1.0) == (value > 0) and (bounds[0] == 0.0) == (value < 0)
