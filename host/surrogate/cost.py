@@ -22,7 +22,7 @@ PLANNED = 300
 PRIOR_SPREAD = 0.05
 # What factors leave unexplained before anything is measured, and how many measurements that is
 # worth: of small programs single calls are forecast worse than kinds of format can make up for.
-NOISE, NOISE_WEIGHT = 0.005, 3.0
+NOISE, NOISE_WEIGHT, NOISE_ROUNDS = 0.005, 3.0, 4
 RIDGE = 1e-6
 
 
@@ -128,31 +128,33 @@ class LayerCosts:
 class Correction:
     """What measurements differ from predictions by: a factor for the time of each kind of format.
 
-    Bayesian linear regression; the factors are one before anything is measured. What they leave
-    over is learned from how far measurements fell from what was predicted of them.
+    Bayesian linear regression on all that was measured; the factors are one before that. What they
+    leave over is estimated from the residuals, less the freedom that the factors took.
     """
 
     def __init__(self) -> None:
         self.mean: Floats = np.ones(len(MODES))
         self.covariance: Floats = np.eye(len(MODES)) * PRIOR_SPREAD**2
-        self._learned = 0
-        self._unexplained = NOISE_WEIGHT * NOISE**2
+        # Standard deviation of what factors leave over, as a share of the prediction.
+        self.noise = NOISE
+        self._shares: list[Floats] = []
+        self._ratios: list[float] = []
 
     def learn(self, shares: Floats, ratio: float) -> None:
         """Take in a measurement: the predicted share of each kind, measured over predicted."""
-        known = float(shares @ self.covariance @ shares)
-        missed = float(ratio - shares @ self.mean)
-        self._learned += 1
-        self._unexplained += max(missed**2 - known, 0.0)
-        spread = known + self.noise**2
-        gain = np.asarray(self.covariance @ shares / spread, dtype=np.float64)
-        self.mean = self.mean + gain * missed
-        self.covariance = self.covariance - np.outer(gain, shares @ self.covariance)
-
-    @property
-    def noise(self) -> float:
-        """Standard deviation of what the factors leave over, as a share of the prediction."""
-        return float(np.sqrt(self._unexplained / (NOISE_WEIGHT + self._learned)))
+        self._shares.append(shares)
+        self._ratios.append(ratio)
+        rows, ratios = np.stack(self._shares), np.asarray(self._ratios)
+        self.noise = NOISE
+        for _ in range(NOISE_ROUNDS):
+            precision = rows.T @ rows / self.noise**2 + np.eye(len(MODES)) / PRIOR_SPREAD**2
+            self.covariance = np.linalg.inv(precision)
+            moved = self.covariance @ rows.T @ (ratios - rows.sum(1)) / self.noise**2
+            self.mean = np.asarray(1.0 + moved, dtype=np.float64)
+            taken = float(np.einsum("ni,ij,nj->", rows, self.covariance, rows)) / self.noise**2
+            squares = float(np.square(ratios - rows @ self.mean).sum())
+            free = NOISE_WEIGHT + len(ratios) - taken
+            self.noise = float(np.sqrt((NOISE_WEIGHT * NOISE**2 + squares) / free))
 
     def __call__(self, shares: Floats) -> tuple[float, float]:
         """Return the factor on a prediction, and its standard deviation."""
