@@ -148,7 +148,7 @@ class Correction:
         self.noise = NOISE
         for _ in range(NOISE_ROUNDS):
             precision = rows.T @ rows / self.noise**2 + np.eye(len(MODES)) / PRIOR_SPREAD**2
-            self.covariance = np.linalg.inv(precision)
+            self.covariance = np.asarray(np.linalg.inv(precision), dtype=np.float64)
             moved = self.covariance @ rows.T @ (ratios - rows.sum(1)) / self.noise**2
             self.mean = np.asarray(1.0 + moved, dtype=np.float64)
             taken = float(np.einsum("ni,ij,nj->", rows, self.covariance, rows)) / self.noise**2
