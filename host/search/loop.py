@@ -10,6 +10,7 @@ from host.policy import Policy
 from host.search.episode import Episode, is_measured
 from host.search.strategy import AskMany, Forecasting, Problem, State, Strategy
 from host.surrogate.scorecard import Foretold, Scorecard
+from host.threads import one_thread
 from host.types import Evaluation
 
 Evaluate = Callable[[Policy], Evaluation]
@@ -69,9 +70,12 @@ def search(
     together = batch_size(strategy, evaluate.width if isinstance(evaluate, Abreast) else 1)
     batch = _Batch(problem, strategy, evaluate, memory)
     while told < problem.episodes:
-        asked = _ask(strategy, min(together, problem.episodes - told))
-        for episode in batch.episodes(asked, told, episodes):
-            strategy.tell(episode.policy, episode.evaluation)
+        with one_thread():
+            asked = _ask(strategy, min(together, problem.episodes - told))
+        done = batch.episodes(asked, told, episodes)
+        with one_thread():
+            for episode in done:
+                strategy.tell(episode.policy, episode.evaluation)
         before, told = told, told + len(asked)
         if told // save_every > before // save_every or told == problem.episodes:
             memory.save(told, strategy.state_dict())
