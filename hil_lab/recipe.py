@@ -21,7 +21,7 @@ FLEETS = ("each", "median", "p90")
 class SearchTable:
     """`[search]`: what looks for the policy, and how long."""
 
-    strategy: str = "galen-joint"
+    strategy: str = "frontier"
     # What targets count: latency, energy, or size, the bytes of weights, scales and tables.
     cost: str = "latency"
     # The cost as a fraction of the optimised fp32 program's; several give one search each.
