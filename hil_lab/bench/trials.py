@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,8 @@ class Contest:
         if not folder.is_dir():
             return Workbench(start_run(recipe, versions()), self.reporter)
         kept = open_run(next(folder.iterdir()))
-        if self.overrides and kept.recipe != recipe:
+        # The same folder may be named in several ways.
+        if self.overrides and replace(kept.recipe, runs=recipe.runs) != recipe:
             raise CallerError(f"{self.folder} holds trials of other keys; name another --out")
         return Workbench(kept, self.reporter)
 
