@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from protos.values import Counter, Profile
 
 # layer -> event -> events of one inference
-Events = dict[str, dict[str, float]]
+Events = Mapping[str, Mapping[str, float]]
 
 
 def layer_events(profile: Profile) -> Events:
-    """Return the events of every layer; one that some kernel of a layer lacks is left out."""
-    found: Events = {}
-    for kernel in profile.kernels:
-        repeats = len(kernel.samples_ns)
-        own = {c.name: _counted(c) / repeats for c in kernel.counters if c.running_ns}
-        known = found.get(kernel.layer)
-        if known is None:
-            found[kernel.layer] = own
-        else:
-            found[kernel.layer] = {name: known[name] + own[name] for name in known if name in own}
-    found.pop("", None)
-    return found
+    """Return the events of every layer in one inference, from counts over all repeats."""
+    return summed(
+        (
+            kernel.layer,
+            {c.name: _counted(c) / len(kernel.samples_ns) for c in kernel.counters if c.running_ns},
+        )
+        for kernel in profile.kernels
+    )
+
+
+def summed(kernels: Iterable[tuple[str, Mapping[str, float]]]) -> Events:
+    """Add up the events of kernels by layer; one that some kernel of a layer lacks is left out."""
+    found: dict[str, Mapping[str, float]] = {}
+    for layer, own in kernels:
+        known = found.get(layer, own)
+        both = {name: known[name] + own[name] for name in known if name in own}
+        found[layer] = both if layer in found else own
+    return {layer: events for layer, events in found.items() if layer}
 
 
 def _counted(counter: Counter) -> float:

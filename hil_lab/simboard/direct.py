@@ -15,7 +15,7 @@ from hil_lab.simboard.board import SimSettings
 from hil_lab.simboard.cost import Cost, event_counts, program_costs
 from hil_lab.simboard.power import watts
 from host.evaluate import Figures
-from host.layer_events import Events
+from host.layer_events import Events, summed
 from host.lower.build import Builder
 from host.lower.plan import Plan
 from host.lower.weights import row
@@ -54,13 +54,7 @@ class DirectMeter:
     def events(self, network: nn.Module, policy: Policy) -> Events:
         """Return the events of every layer in one inference, as the model has them."""
         plan = self.builder.plan(network, policy)
-        found: Events = {}
-        for layer, cost in self._costs(plan, policy):
-            own = found.setdefault(layer, {})
-            for name, count in event_counts((cost,)).items():
-                own[name] = own.get(name, 0.0) + count
-        found.pop("", None)
-        return found
+        return summed((layer, event_counts((cost,))) for layer, cost in self._costs(plan, policy))
 
     def _costs(self, plan: Plan, policy: Policy) -> list[tuple[str, Cost]]:
         """Return the layer and the cost of every kernel call."""
