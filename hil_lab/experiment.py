@@ -24,7 +24,7 @@ from host.compress.candidate import shaped
 from host.compress.finetune import Training
 from host.cost import COSTS, LATENCY, SIZE, Cost
 from host.errors import CallerError
-from host.evaluate import Evaluator, recall
+from host.evaluate import Evaluator, Figures, recall
 from host.exam import Floor, needed_accuracy
 from host.kernel_times import KernelTimes, Timed, time_kernels, timed_programs
 from host.layer_events import Events
@@ -87,8 +87,8 @@ class Search:
         return self.cost.of(self._reference)
 
     @cached_property
-    def _reference(self) -> Evaluation:
-        """The figures of the optimised fp32 program, measured once per run; accuracy is unknown."""
+    def _reference(self) -> Figures:
+        """The figures of the optimised fp32 program, measured once per run."""
         run, subject = self.bench.run, self.bench.subject
         if not run.path(REFERENCE).is_file():
             figures = self.meter.figures(subject.network, uncompressed(subject.graph))
@@ -102,12 +102,9 @@ class Search:
             }
             run.write(REFERENCE, value)
         kept = run.read(REFERENCE)
-        latency, energy = (
-            None if kept.get(name) is None else Figure(kept[name], "measured")
-            for name in ("latency_ms", "energy_mj")
-        )
-        size_bytes = kept.get("size_bytes", 0)
-        return Evaluation(1.0, 0, "validation", 0, 0, size_bytes, latency, energy)
+        latency, mj = Figure(kept["latency_ms"], "measured"), kept.get("energy_mj")
+        energy = None if mj is None else Figure(mj, "measured")
+        return Figures("", kept.get("size_bytes", 0), latency, energy)
 
     @cached_property
     def layer_times(self) -> LayerTimes:

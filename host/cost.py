@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from host.errors import CallerError
 from host.registry import Registry
 from host.types import Evaluation, Figure
+
+
+class Costed(Protocol):
+    """What costs are read off: an evaluation, or the figures of a program."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Packed weights, scales and tables."""
+
+    @property
+    def latency_ms(self) -> Figure | None:
+        """Milliseconds of one inference."""
+
+    @property
+    def energy_mj(self) -> Figure | None:
+        """Millijoules of one inference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,24 +36,18 @@ class Cost:
     # What to do where a board does not report it.
     remedy: str = ""
 
-    def of(self, evaluation: Evaluation) -> float:
+    def of(self, known: Costed) -> float:
         """Return the cost of a program; raises CallerError where nothing reported it."""
-        value: Figure | int | None = getattr(evaluation, self.field)
+        value: Figure | int | None = getattr(known, self.field)
         if value is None:
             raise CallerError(f"the board reports no {self.name}: {self.remedy}")
         return float(value.value if isinstance(value, Figure) else value)
 
     def forecast(self, accuracy: float, value: float) -> Evaluation:
         """Return what a forecast of accuracy and cost says, as an evaluation."""
-        own = {"size_bytes": 0, self.field: self._value(Figure(value, "predicted"))}
+        figure: Any = round(value) if self is SIZE else Figure(value, "predicted")
+        own = {"size_bytes": 0, self.field: figure}
         return Evaluation(accuracy, 0, "validation", 0, 0, **own)
-
-    def predicted(self, evaluation: Evaluation, figure: Figure) -> Evaluation:
-        """Return an evaluation with a predicted cost in place of its own."""
-        return replace(evaluation, **{self.field: self._value(figure)})
-
-    def _value(self, figure: Figure) -> Any:
-        return round(figure.value) if self.field == "size_bytes" else figure
 
 
 LATENCY = Cost("latency", "ms", "latency_ms", "measure the program")

@@ -7,7 +7,7 @@ differ from the prediction by is learned as a factor on each kind of format, wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from host.encoding import Batch, Encoding, Floats
 from host.policy import MODES, Policy
+from host.types import Layer
 
 ProgramCost = Callable[[Policy], Mapping[str, float]]
 PLANNED = 300
@@ -39,8 +40,7 @@ class LayerCosts:
         self.encoding = encoding
         batch = encoding.random(PLANNED, rng)
         rows = [program_cost(encoding.policy(batch, i)) for i in range(len(batch))]
-        names = [layer.name for layer in encoding.layers]
-        costs = np.asarray([[row.get(name, 0.0) for name in names] for row in rows])
+        costs = by_layer(encoding.layers, rows)
         self.rest = float(np.mean([sum(row.values()) for row in rows] - costs.sum(1)))
         self._fits = self._fit(batch, costs)
         self._memory: dict[int, float] = {}
@@ -164,6 +164,12 @@ class Correction:
     def factors(self) -> dict[str, float]:
         """Return the present factor of each kind of format."""
         return dict(zip(MODES, self.mean.tolist(), strict=True))
+
+
+def by_layer(layers: Iterable[Layer], rows: Iterable[Mapping[str, float]]) -> Floats:
+    """Return the predictions of some programs as [n, layers]; a layer without kernels costs 0."""
+    names = [layer.name for layer in layers]
+    return np.asarray([[row.get(name, 0.0) for name in names] for row in rows])
 
 
 def shares(policy: Policy, costs: Mapping[str, float]) -> Floats:

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from host.encoding import Batch, Encoding, Floats
+from host.layer_events import Events
 from host.policy import MODES
-from host.surrogate.cost import ProgramCost
+from host.surrogate.cost import ProgramCost, by_layer
 
-# Events per inference of every layer of the uncompressed program, as of host.layer_events.
-Events = Mapping[str, Mapping[str, float]]
 NEON, ALL = "ase_spec", "instructions"
 
 
@@ -50,7 +49,8 @@ def _shapes(encoding: Encoding) -> list[Floats]:
 def _probes(encoding: Encoding, program_cost: ProgramCost) -> list[Floats]:
     """Return costs and harms of whole layers, of int8, of half the bits and half the channels."""
     batch = probes(encoding)
-    cost = costs_by_layer(encoding, program_cost, batch)
+    policies = [encoding.policy(batch, i) for i in range(len(batch))]
+    cost = by_layer(encoding.layers, map(program_cost, policies))
     pruning, formats = encoding.harm(batch)
     whole = np.maximum(cost[0], 1e-12)
     half = np.zeros(len(encoding.layers))
@@ -59,12 +59,6 @@ def _probes(encoding: Encoding, program_cost: ProgramCost) -> list[Floats]:
         half[places[layer.name]] = pruning[-1, driver]
     ratios = [row / whole for row in cost[1:]]
     return [whole / whole.sum(), *ratios, *np.log1p(formats[1:-1]), np.log1p(half)]
-
-
-def costs_by_layer(encoding: Encoding, program_cost: ProgramCost, batch: Batch) -> Floats:
-    """Return the predicted cost of every layer of some policies: [n, layers]."""
-    rows = [program_cost(encoding.policy(batch, i)) for i in range(len(batch))]
-    return np.asarray([[row.get(x.name, 0.0) for x in encoding.layers] for row in rows])
 
 
 def probes(encoding: Encoding) -> Batch:

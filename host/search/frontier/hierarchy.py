@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from host.encoding import Batch, Encoding, Floats, join
+from host.layer_events import Events
 from host.policy import uncompressed
 from host.search.agents.moments import load_moments, moments
-from host.search.frontier.features import Events, costs_by_layer, layer_features
-from host.surrogate.cost import ProgramCost
+from host.search.frontier.features import layer_features
+from host.surrogate.cost import ProgramCost, by_layer
 
 HIDDEN = 64
 LR = 3e-3
@@ -56,8 +57,7 @@ def view_of(
     events: Events,
 ) -> View:
     """Return what agents see of a network whose blocks are `groups`."""
-    whole = encoding.batch([uncompressed(encoding.graph)])
-    costs = costs_by_layer(encoding, program_cost, whole)[0]
+    costs = by_layer(encoding.layers, [program_cost(uncompressed(encoding.graph))])[0]
     block_of = np.asarray(
         [next(b for b, g in enumerate(groups) if x.name in g) for x in encoding.layers]
     )

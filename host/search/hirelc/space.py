@@ -19,6 +19,7 @@ from host.errors import RecipeError
 from host.policy import FULL_BITS, INT8_BITS, Choice, Policy, uncompressed
 from host.search.hirelc.settings import HiReLCSettings
 from host.search.strategy import Problem
+from host.surrogate.cost import by_layer
 from host.types import Layer
 
 Array = NDArray[np.float64]
@@ -141,9 +142,7 @@ class Landscape:
         """Costs of whole layers by wished bits, [layers, 1 + bits]; fp32 in column 0."""
         predict = self.problem.layer_cost
         assert predict is not None
-        names = [layer.name for layer in self.layers]
-        rows = [predict(policy) for policy in (uncompressed(self.graph), *self._uniform)]
-        return np.asarray([[row.get(name, 0.0) for name in names] for row in rows]).T
+        return by_layer(self.layers, map(predict, (uncompressed(self.graph), *self._uniform))).T
 
     def bits(self, config: Array) -> Array:
         """Return the weight bits of every layer [..., layers] after all fallbacks."""
@@ -187,8 +186,8 @@ class Landscape:
         """How much every block counts in the mean of all: equally, or by its uncompressed time."""
         if not self.by_cost:
             return np.full(len(self.blocks), 1.0 / len(self.blocks))
-        ms = np.maximum(self._sums(self._costs[:, 0]), 1e-12)
-        return np.asarray(ms / ms.sum())
+        costs = np.maximum(self._sums(self._costs[:, 0]), 1e-12)
+        return np.asarray(costs / costs.sum())
 
     def compression(self, config: Array) -> Array:
         """Return the mean of v over blocks [...]."""

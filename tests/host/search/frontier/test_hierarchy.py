@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from host.blocks import blocks
-from host.encoding import Batch, Encoding, join
-from host.search.frontier.features import costs_by_layer
+from host.encoding import Batch, Encoding, Floats, join
 from host.search.frontier.hierarchy import Hierarchy, Lessons, view_of
+from host.surrogate.cost import by_layer
 from tests.host.search.toy import GRAPH, SPACE, layer_cost
 
 ENCODING = Encoding(SPACE)
@@ -35,8 +35,13 @@ def uniform(level: int, mode: str, bits: int) -> Batch:
     )
 
 
+def costs_of(batch: Batch) -> Floats:
+    policies = [ENCODING.policy(batch, i) for i in range(len(batch))]
+    return by_layer(GRAPH.layers, map(layer_cost, policies))
+
+
 def lessons(hierarchy: Hierarchy, batch: Batch) -> Lessons:
-    costs = costs_by_layer(ENCODING, layer_cost, batch)
+    costs = costs_of(batch)
     return hierarchy.lessons(batch, costs.sum(1) / WHOLE, costs)
 
 
@@ -46,7 +51,7 @@ SHOWN = [uniform(0, "mix", 4), uniform(1, "mix", 4), uniform(2, "int8", 8), unif
 
 def share(batch: Batch) -> float:
     """The mean share of the uncompressed network's cost."""
-    return float(costs_by_layer(ENCODING, layer_cost, batch).sum(1).mean() / WHOLE)
+    return float(costs_of(batch).sum(1).mean() / WHOLE)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from host.policy import uncompressed
 from host.search.episode import best
-from tests.host.search.test_frontier import QUICK, run
+from tests.host.search.frontier.test_strategy import QUICK, run
 from tests.host.search.toy import GRAPH, TARGET_MS, problem
 
 EPISODES = 12

@@ -27,9 +27,10 @@ def run(made: Problem, name: str) -> list[Episode]:
         truth = evaluate(policy)
         if not isinstance(strategy, Frontier) or strategy.worth(policy, truth.accuracy):
             return truth
-        # Whatever it aims at, an unmeasured program's latency is predicted.
-        unmeasured = replace(truth, latency_ms=Figure(0.0, "predicted"))
-        return made.cost.predicted(unmeasured, strategy.predict(policy))
+        # Whatever it aims at, an unmeasured program's latency is predicted; bytes are counted.
+        figure = strategy.predict(policy)
+        unmeasured = replace(truth, latency_ms=figure)
+        return unmeasured if made.cost is SIZE else replace(unmeasured, **{made.cost.field: figure})
 
     nothing = Memory(lambda episode: None, lambda number, state: None)
     return search(made, strategy, asked, nothing)
