@@ -20,7 +20,7 @@ from hil_lab.bench.trace import Trace
 from hil_lab.commands.search import recipe_path
 from hil_lab.console import Reporter
 from hil_lab.recipe import Recipe, read_recipe
-from hil_lab.runs import open_run, start_run
+from hil_lab.runs import Run, open_run, start_run
 from hil_lab.simboard.direct import DirectMeter
 from hil_lab.sparing import Prediction, SparingEvaluator
 from hil_lab.workbench import Workbench, versions
@@ -82,21 +82,31 @@ class Contest:
     @cached_property
     def bench(self) -> Workbench:
         """The parts of the experiment, in a run of their own; later sittings need no keys."""
-        folder = self.folder / self.network / "bench-run"
-        overrides = {**self.overrides, "runs": str(folder)}
-        recipe = read_recipe(recipe_path(self.network), overrides)
-        if not folder.is_dir():
-            return Workbench(start_run(recipe, versions()), self.reporter)
-        kept = open_run(next(folder.iterdir()))
+        kept = self._kept or start_run(self._asked, versions())
         # The same folder may be named in several ways.
-        if self.overrides and replace(kept.recipe, runs=recipe.runs) != recipe:
+        if self.overrides and replace(kept.recipe, runs=self._asked.runs) != self._asked:
             raise CallerError(f"{self.folder} holds trials of other keys; name another --out")
         return Workbench(kept, self.reporter)
 
-    @cached_property
+    @property
     def recipe(self) -> Recipe:
-        """The recipe of the network."""
-        return read_recipe(recipe_path(self.network), self.overrides)
+        """The recipe of the network, as kept by earlier sittings; needs no data."""
+        return self._kept.recipe if self._kept else self._asked
+
+    @property
+    def _asked(self) -> Recipe:
+        return read_recipe(
+            recipe_path(self.network), {**self.overrides, "runs": str(self._run_folder)}
+        )
+
+    @cached_property
+    def _kept(self) -> Run | None:
+        folder = self._run_folder
+        return open_run(next(folder.iterdir())) if folder.is_dir() else None
+
+    @property
+    def _run_folder(self) -> Path:
+        return self.folder / self.network / "bench-run"
 
     @property
     def reward(self) -> Reward:
@@ -109,7 +119,7 @@ class Contest:
         subject = self.bench.subject
         target = TARGETS[TARGET]()
         return DirectMeter(
-            Builder(subject.graph, target, self.bench.recipe.threads, source=subject.network)
+            Builder(subject.graph, target, self.recipe.threads, source=subject.network)
         )
 
     @cached_property
@@ -151,7 +161,8 @@ class Contest:
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        """Scores candidates without training."""
+        """Scores candidates without training; what kept trials found out is known."""
+        self._remember()
         training = Training(steps=0)
         return Evaluator(
             self.bench.subject,
@@ -194,7 +205,6 @@ class Contest:
         path = self.folder / trial.trace
         if path.is_file() and len((kept := Trace.read(path)).steps) == trial.method.episodes:
             return kept
-        self.remember()
         made = Trace.of(self.run(trial), self.reference_ms, self.setup_measurements(trial.method))
         made.write(path)
         return made
@@ -248,7 +258,7 @@ class Contest:
         """Return the predicted latency of a policy."""
         return sum(self.kernel_times(policy).values())
 
-    def remember(self) -> None:
+    def _remember(self) -> None:
         """Take over the evaluations of all trials that are kept: equal policies score equally.
 
         But those with a predicted latency: what one method did not ask for, another may.
