@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -19,18 +20,19 @@ from host.stats import spearman
 from host.surrogate.accuracy import AccuracyModel
 from host.surrogate.cost import LayerCosts
 
-POLICIES, PER_ROUND = 100, 4
+# Policies of a round share their jitter, and so their forecasts' errors: many rounds are needed.
+POLICIES, PER_ROUND = 200, 4
 TOLD = 60
 TARGETS = (0.25, 1.1, 12)
 JITTER = 0.7
 # Keeps logarithms of no harm away from infinity, and policies near their target.
 FLOOR, MISS_PENALTY = 0.02, 30.0
-FILE, FIGURES = "held-out.json", "held-out.figures"
+FILE = "held-out.json"
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Figures of both surrogates over held-out policies, and the truth that they were told of."""
+    """Figures of both surrogates of one search, over held-out policies."""
 
     policies: int
     told: int
@@ -40,20 +42,25 @@ class HeldOut:
     latency_error: float
     latency_spearman: float
 
-    def shows(self, network: str) -> Iterator[Show]:
-        """Yield the figures with their bars."""
-        where = f"{network}: {self.policies} held-out policies"
-        yield Show(f"{where}: rank correlation of accuracy", self.accuracy_spearman, "", 0.9)
-        yield Show(f"{where}: mean error of accuracy", self.accuracy_error, "")
-        yield Show(f"{where}: share within 90 % intervals", self.covered, "", 0.85)
-        yield Show(f"{where}: share within 90 % intervals", self.covered, "", 0.95, "at most")
-        yield Show(f"{where}: median error of latency", self.latency_error, "", 0.03, "at most")
-        yield Show(f"{where}: rank correlation of latency", self.latency_spearman, "", 0.99)
+
+def shows(network: str, searches: Sequence[HeldOut]) -> Iterator[Show]:
+    """Yield the figures with their bars, means over searches."""
+    where = f"{network}: {searches[0].policies} held-out policies, {len(searches)} searches"
+
+    def mean(name: str) -> float:
+        return float(statistics.mean(getattr(figures, name) for figures in searches))
+
+    yield Show(f"{where}: rank correlation of accuracy", mean("accuracy_spearman"), "", 0.9)
+    yield Show(f"{where}: mean error of accuracy", mean("accuracy_error"), "")
+    yield Show(f"{where}: share within 90 % intervals", mean("covered"), "", 0.85)
+    yield Show(f"{where}: share within 90 % intervals", mean("covered"), "", 0.95, "at most")
+    yield Show(f"{where}: median error of latency", mean("latency_error"), "", 0.03, "at most")
+    yield Show(f"{where}: rank correlation of latency", mean("latency_spearman"), "", 0.99)
 
 
 def held_out(contest: Contest, trial: Trial) -> HeldOut:
     """Return the figures of our trial as they are kept, else measured anew."""
-    path = contest.folder / contest.network / FIGURES
+    path = contest.folder / contest.network / f"held-out-seed{trial.seed}.figures"
     if path.is_file():
         return HeldOut(**json.loads(path.read_text()))
     figures = _figures(contest, contest.run(trial))

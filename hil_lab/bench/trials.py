@@ -42,7 +42,6 @@ from host.search.strategy import Problem, Sparing, Strategy, make_strategy
 from host.types import Evaluation
 
 TARGET = "cortex-a72"
-SHARES = (0.3, 0.5)
 VALIDATION_IMAGES = 500
 # For what shared layers send.
 MEMORY_BYTES = 1 << 30
@@ -193,7 +192,7 @@ class Contest:
             layer_cost=self.layer_times if "layer_cost" in needs else None,
             residuals=self.bench.residuals if "residuals" in needs else {},
             program_cost=self.kernel_times if "program_cost" in needs else None,
-            targets=tuple(t * self.reference_ms for t in SHARES),
+            targets=tuple(t * self.reference_ms for t in trial.method.shares),
             settings=trial.method.settings,
             fisher=self.bench.fisher if "fisher" in needs else {},
             counters=self.events if "counters" in needs else {},
@@ -271,14 +270,13 @@ class Contest:
 def trials(
     networks: Sequence[str],
     chosen: Sequence[Method],
-    targets: Sequence[float],
     seeds: Sequence[int],
 ) -> Iterator[Trial]:
     """Yield every trial, those of front methods once for all targets."""
     for network in networks:
         for seed in seeds:
             for method in chosen:
-                for target in targets[:1] if method.front else targets:
+                for target in method.shares[:1] if method.front else method.shares:
                     yield Trial(network, method, target, seed)
 
 
