@@ -63,8 +63,13 @@ def report(options: Options) -> Report:
         tables=[table for part in parts for table in part.tables],
         shows=[show for part in parts for show in part.shows],
         missing=[sentence for part in parts for sentence in part.missing],
-        picture=draw([panel for _, panels in found for panel in panels]),
+        picture=_picture([panel for _, panels in found for panel in panels]),
     )
+
+
+def _picture(panels: Sequence[Panel]) -> str:
+    shown = [panel for panel in panels if panel.curves]
+    return draw(shown) if shown else ""
 
 
 def _network(name: str, folder: Path, options: Options) -> tuple[Report, list[Panel]]:

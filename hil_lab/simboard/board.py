@@ -147,10 +147,7 @@ class SimRunner:
         """Return what every kernel costs on this unit."""
         settings = self._settings
         found = cost.program_costs(job.manifest, settings.clock_mhz * 1e6)
-        slower = unit_factor(settings.unit)
-        return tuple(
-            replace(c, compute_s=c.compute_s * slower, memory_s=c.memory_s * slower) for c in found
-        )
+        return tuple(kernel.slowed(unit_factor(settings.unit)) for kernel in found)
 
     def _noise(self, job: Job, *key: object) -> Iterator[float]:
         seed, unit = self._settings.seed, self._settings.unit

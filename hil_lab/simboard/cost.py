@@ -8,7 +8,7 @@ a value that no source here states.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 MODEL_VERSION = 3  # part of the simulated board's fingerprint
@@ -61,11 +61,22 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One kernel call: seconds of arithmetic, of memory traffic, and bytes from DRAM."""
+    """One kernel call: seconds of arithmetic, of traffic with caches and DRAM, bytes from DRAM."""
 
     compute_s: float
-    memory_s: float
+    cache_s: float
+    dram_s: float
     dram_bytes: int
+
+    @property
+    def memory_s(self) -> float:
+        """Seconds of all memory traffic."""
+        return self.cache_s + self.dram_s
+
+    def slowed(self, factor: float) -> Cost:
+        """Return the same on a board that takes so many times as long."""
+        times = {x: getattr(self, x) * factor for x in ("compute_s", "cache_s", "dram_s")}
+        return replace(self, **times)
 
     @property
     def seconds(self) -> float:
@@ -118,8 +129,8 @@ def _cost(row: Row, clock_hz: float, threads: int, resident: bool) -> Cost:
         cache_s += weights / (L2_BYTES_PER_CYCLE * clock_hz)
     else:
         far += weights
-    memory_s = cache_s / cores + far / DRAM_BYTES_PER_S
-    return Cost(compute_cycles(row) / (clock_hz * cores), memory_s, far)
+    compute_s = compute_cycles(row) / (clock_hz * cores)
+    return Cost(compute_s, cache_s / cores, far / DRAM_BYTES_PER_S, far)
 
 
 def _activations(row: Row) -> int:
