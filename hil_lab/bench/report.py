@@ -26,6 +26,8 @@ class Options:
     seeds: Sequence[int] = ()
     folder: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    # Of the simulator: where the latencies lie that others measured.
+    data: str = ""
 
 
 @dataclass(frozen=True, slots=True)

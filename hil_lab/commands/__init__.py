@@ -103,14 +103,16 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+BENCHMARKS = ("kernels", "models", "layers", "compile", "profile", "search", "simulator")
+
+
 def _bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "what", choices=("kernels", "models", "layers", "compile", "profile", "search")
-    )
+    parser.add_argument("what", choices=BENCHMARKS)
     parser.add_argument("--network", action="append", default=[], help="only this one; repeatable")
     parser.add_argument("--threads", default="", help="threads of every runtime, such as 1,2")
     parser.add_argument("--rounds", type=int, default=0, help="repeats of every timing")
     parser.add_argument("--target", default="cortex-a72", help="what to build for")
+    parser.add_argument("--data", default="", help="simulator: the folder of measured latencies")
     searches = parser.add_argument_group("search")
     searches.add_argument("--method", action="append", default=[], help="only this; repeatable")
     searches.add_argument("--seed", action="append", type=int, default=[], help="repeatable")
@@ -119,6 +121,22 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     searches.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a recipe key"
     )
+    _json(parser)
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", nargs="+", help="a network by name (timm's, built-in ones), or a .pt2 file"
+    )
+    parser.add_argument("--board", default="sim:rpi4", help="a modelled board (default: sim:rpi4)")
+    parser.add_argument(
+        "--runtime",
+        default="ours",
+        help="ours, or published: fitted to what others measured (default: ours)",
+    )
+    parser.add_argument("--input", metavar="CxHxW", help="pictures of a named network")
+    parser.add_argument("--threads", type=int, default=1, help="cores that work (default: 1)")
+    parser.add_argument("--top", type=int, default=12, help="slowest operations to print")
     _json(parser)
 
 
@@ -146,8 +164,7 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("prove a program against its network", _verify, f"{_HERE}.verify"),
     "evaluate": Command("accuracy of the compiled program", _evaluate, f"{_HERE}.evaluate"),
     "boards": Command("boards: list, show, measure, profile", _boards, f"{_HERE}.boards"),
-    "bench": Command(
-        "benchmarks: kernels, models, layers, compile, profile, search", _bench, f"{_HERE}.bench"
-    ),
+    "predict": Command("latency of a model on a modelled board", _predict, f"{_HERE}.predict"),
+    "bench": Command(f"benchmarks: {', '.join(BENCHMARKS)}", _bench, f"{_HERE}.bench"),
     "agent": Command("run the daemon of a board", _agent, f"{_HERE}.agent", raw=True),
 }

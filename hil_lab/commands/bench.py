@@ -20,6 +20,7 @@ MODULES = {
     "profile": "profiles",
     "layers": "layers",
     "search": "search",
+    "simulator": "simulator",
 }
 
 
@@ -57,6 +58,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         arguments.seed,
         arguments.out,
         overrides_of(arguments.set),
+        arguments.data,
     )
 
 

@@ -22,6 +22,16 @@ def fuse(program: Program) -> Program:
     return program
 
 
+def drop_unread(program: Program) -> Program:
+    """Leave out the nodes that the output does not depend on."""
+    read, kept = {program.output.tensor}, []
+    for node in reversed(program.nodes):
+        if node.name in read:
+            read.update(view.tensor for view in node.inputs)
+            kept.append(node)
+    return replace(program, nodes=tuple(reversed(kept)))
+
+
 def fold_batch_norm(program: Program) -> Program:
     """Give a layer the batch norm that alone reads it; turn the others into pointwise nodes."""
     uses = count_uses(program)
@@ -56,7 +66,7 @@ def fuse_pointwise(program: Program) -> Program:
     return replace(program, nodes=tuple(made.values()))
 
 
-PASSES: tuple[Callable[[Program], Program], ...] = (fold_batch_norm, fuse_pointwise)
+PASSES: tuple[Callable[[Program], Program], ...] = (drop_unread, fold_batch_norm, fuse_pointwise)
 
 
 def count_uses(program: Program) -> Counter[str]:

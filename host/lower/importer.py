@@ -15,7 +15,7 @@ import torch
 from torch import fx, nn
 
 from host.errors import UnsupportedLayer
-from host.lower.operations import HANDLERS, broadcast
+from host.lower.operations import HANDLERS, Handler, broadcast
 from host.lower.program import PARAM, Node, Program, Shape, Step, View
 
 
@@ -24,7 +24,7 @@ def import_module(module: nn.Module, input_shape: tuple[int, int, int]) -> Progr
     plain = plain_copy(module).eval()
     sample = torch.zeros(1, *input_shape)
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             exported = torch.export.export(plain, (sample,), strict=False)
     except (torch._dynamo.exc.UserError, RuntimeError) as e:
         why = str(e).strip().partition("\n")[0]
@@ -33,7 +33,7 @@ def import_module(module: nn.Module, input_shape: tuple[int, int, int]) -> Progr
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep torch from printing pages about what becomes one sentence here."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith("torch")]
     loud = [log for name in names if not (log := logging.getLogger(name)).disabled]
@@ -76,10 +76,15 @@ def _plain(layer: nn.Conv2d | nn.Linear) -> nn.Module:
 
 
 class Importer:
-    """Walks one exported graph; `env` maps fx nodes to views (or tuples of views)."""
+    """Walks one exported graph; `env` maps fx nodes to views (or tuples of views).
 
-    def __init__(self, exported: torch.export.ExportedProgram) -> None:
+    A lenient one makes a node of every operation that it does not know: it cannot be lowered, but
+    its tensors can be counted.
+    """
+
+    def __init__(self, exported: torch.export.ExportedProgram, *, lenient: bool = False) -> None:
         self.exported = exported
+        self.lenient = lenient
         self.env: dict[fx.Node, Any] = {}
         self.nodes: list[Node] = []
 
@@ -137,14 +142,25 @@ class Importer:
         target = node.target
         name = "getitem" if target is operator.getitem else str(target).removeprefix("aten.")
         base = name.partition(".")[0]
-        handler = HANDLERS.get(base.removesuffix("_"))
-        if handler is None:
-            raise UnsupportedLayer(
-                f"operation {base}{_where(node)} has no kernel: replace it in the network"
-            )
-        self.env[node] = handler(self, node)
+        self.env[node] = self._handler(base, node)(self, node)
         if base.endswith("_") and node.args and isinstance(node.args[0], fx.Node):
             self.env[node.args[0]] = self.env[node]  # in place: later readers see the new value
+
+    def _handler(self, base: str, node: fx.Node) -> Handler:
+        handler = HANDLERS.get(base.removesuffix("_"))
+        if handler is not None:
+            return handler
+        if self.lenient and isinstance(node.meta.get("val"), torch.Tensor):
+            return _unknown
+        raise UnsupportedLayer(
+            f"operation {base}{_where(node)} has no kernel: replace it in the network"
+        )
+
+
+def _unknown(importer: Importer, node: fx.Node) -> View:
+    read = [importer.env.get(argument) for argument in node.all_input_nodes]
+    views = tuple(view for view in read if isinstance(view, View))
+    return importer.add(node, "unknown", views, primary=len(views))
 
 
 def _where(node: fx.Node) -> str:

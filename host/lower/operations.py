@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,11 @@ def _identity(imp: Importer, node: fx.Node) -> View:
     return imp.view(_args(node)[0])
 
 
-@_handles("conv2d")
+@_handles("conv2d", "convolution")
 def _conv(imp: Importer, node: fx.Node) -> View:
+    decomposed = "convolution" in str(node.target)
+    if decomposed and (_args(node)[6] or len(imp.view(_args(node)[0]).shape) != 4):
+        raise UnsupportedLayer("convolutions but plain ones of pictures have no kernel")
     x, weight = _args(node)[0], _args(node)[1]
     kernel = imp.view(weight).shape[2:]
     padding = _arg(node, 4, "padding", 0)
@@ -68,7 +72,7 @@ def _conv(imp: Importer, node: fx.Node) -> View:
         "kernel": kernel,
         "stride": _pair(_arg(node, 3, "stride", 1)),
         "padding": _pair(padding),
-        "groups": int(_arg(node, 6, "groups", 1)),
+        "groups": int(_arg(node, 8 if decomposed else 6, "groups", 1)),
     }
     return imp.add(node, "conv", (imp.view(x),), attrs=attrs, layer=imp.owner(weight))
 
@@ -78,10 +82,23 @@ def _linear(imp: Importer, node: fx.Node) -> View:
     return imp.add(node, "linear", (imp.view(_args(node)[0]),), layer=imp.owner(_args(node)[1]))
 
 
+@_handles("addmm")
+def _addmm(imp: Importer, node: fx.Node) -> View:
+    """A linear layer as decompositions write it: bias + x @ weight.t()."""
+    return imp.add(node, "linear", (imp.view(_args(node)[1]),), layer=imp.owner(_args(node)[2]))
+
+
 @_handles("batch_norm")
 def _batch_norm(imp: Importer, node: fx.Node) -> View:
     view = imp.view(_args(node)[0])
     return imp.add(node, "batch_norm", (view,), norm=imp.owner(_args(node)[3]))
+
+
+@_handles("_native_batch_norm_legit_no_training")
+def _native_batch_norm(imp: Importer, node: fx.Node) -> tuple[View, ...]:
+    """The decomposed one has three results, of which inference reads the first."""
+    view, norm = imp.view(_args(node)[0]), imp.owner(_args(node)[3])
+    return (imp.add(node, "batch_norm", (view,), norm=norm, shape=view.shape),) * 3
 
 
 @_handles("layer_norm")
@@ -149,6 +166,11 @@ def _unary(imp: Importer, node: fx.Node) -> View:
     return imp.pointwise(node, (_UNARY[name],), imp.view(_args(node)[0]))
 
 
+@_handles("zeros_like")
+def _zeros(imp: Importer, node: fx.Node) -> View:
+    return imp.pointwise(node, (("mul_scalar", 0.0),), imp.view(_args(node)[0]))
+
+
 @_handles("gelu")
 def _gelu(imp: Importer, node: fx.Node) -> View:
     approximate = node.kwargs.get("approximate", "none")
@@ -162,14 +184,21 @@ def _clip(imp: Importer, node: fx.Node) -> View:
     return imp.pointwise(node, (("clip", float(low), float(high)),), imp.view(_args(node)[0]))
 
 
+_SCALAR: dict[str, tuple[str, Callable[[float], float]]] = {
+    "add": ("add_scalar", lambda b: b),
+    "sub": ("add_scalar", lambda b: -b),
+    "mul": ("mul_scalar", lambda b: b),
+    "div": ("mul_scalar", lambda b: 1.0 / b if b else math.copysign(math.inf, b)),
+}
+
+
 @_handles("add", "mul", "sub", "div")
 def _binary(imp: Importer, node: fx.Node) -> View:
     name = str(node.target).removeprefix("aten.").partition(".")[0].removesuffix("_")
     a, b = _args(node)[0], _args(node)[1]
     if not isinstance(b, fx.Node):
-        value = {"sub": -float(b), "div": 1.0 / float(b)}.get(name, float(b))
-        step = "add_scalar" if name in ("add", "sub") else "mul_scalar"
-        return imp.pointwise(node, ((step, value),), imp.view(a))
+        step, value = _SCALAR[name]
+        return imp.pointwise(node, ((step, value(float(b))),), imp.view(a))
     left, right = imp.view(a), imp.view(b)
     if name in ("add", "mul") and left.tensor.startswith(PARAM):
         left, right = right, left

@@ -58,6 +58,34 @@ def network_names() -> tuple[str, ...]:
     return tuple(NETWORKS)
 
 
+def default_shape(name: str) -> tuple[Shape, int]:
+    """Return the pictures and the classes that a network by name was made for.
+
+    Raises CallerError for a network of one's own, which says neither, and for an unknown one.
+    """
+    if name in NETWORKS:
+        return ((1, 8, 8) if name.startswith("digits") else (3, 32, 32)), 10
+    if ":" in name and not name.startswith("timm:"):
+        raise CallerError(f'"{name}" does not say its input: export it with torch.export.save')
+    ensure_torchvision()
+    import timm
+
+    bare = name.removeprefix("timm:")
+    if not timm.is_model(bare):
+        raise CallerError(f'unknown network "{name}"{_hint(name, _known())}')
+    config = timm.get_pretrained_cfg(bare)
+    if config is None:
+        return (3, 224, 224), 1000
+    channels, height, width = config.input_size
+    return (channels, height, width), config.num_classes or 1000
+
+
+def _known() -> tuple[str, ...]:
+    import timm
+
+    return (*network_names(), *timm.list_models())
+
+
 def make_network(name: str, *, classes: int, input_shape: Shape, seed: int = 0) -> nn.Module:
     """Build a network in evaluation mode with random weights that depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
@@ -76,8 +104,7 @@ def _timm_network(name: str, classes: int, shape: Shape) -> nn.Module:
     import timm
 
     if not timm.is_model(name):
-        known = (*network_names(), *timm.list_models())
-        raise CallerError(f'unknown network "{name}"{_hint(name, known)}')
+        raise CallerError(f'unknown network "{name}"{_hint(name, _known())}')
     config = timm.get_pretrained_cfg(name)
     size = {"img_size": shape[1:]} if config and config.fixed_input_size else {}
     network: nn.Module = timm.create_model(name, num_classes=classes, in_chans=shape[0], **size)
