@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from hil_lab.abreast import SideBySide, SparingSideBySide
-from hil_lab.leased import BoardMeter, LeasedBoards, lease, reach
+from hil_lab.leased import BoardMeter, LeasedBoards, Wanted, lease, reach
 from hil_lab.memory import SearchMemory
 from hil_lab.runs import FRONT
 from hil_lab.sparing import Prediction, SparingEvaluator
@@ -316,11 +316,12 @@ def leased(bench: Workbench) -> Iterator[Search]:
     """Open the boards of the recipe, lease them, and yield the search on them."""
     with ExitStack() as stack:
         # A dead board is found out before the training, and nobody waits for a board meanwhile.
-        clients, info = reach(bench, stack)
+        wanted = Wanted.by(bench)
+        clients, info = reach(wanted, stack)
         target, subject = target_of(info.arch), bench.subject
         builder = Builder(subject.graph, target, bench.recipe.threads, source=subject.network)
         store = Store(bench.run.folder.parent / STORE)
         stack.callback(store.close)
-        boards = LeasedBoards(bench, lease(bench, stack, clients), store, builder)
+        boards = LeasedBoards(bench, lease(wanted, stack, clients), store, builder)
         stack.callback(boards.close)
         yield Search(bench, boards, store, builder)

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
+from hil_lab.console import Reporter
 from hil_lab.inventory import open_board
 from hil_lab.workbench import Workbench
 from host.boards.client import BoardClient
 from host.boards.protocol import PROTOCOLS
 from host.boards.session import BoardSession
 from host.boards.types import BoardInfo
+from host.crew import OnDrop
 from host.errors import BoardError, BoardUnreachable, CallerError
 from host.fleet import QUANTILES, FleetMeter
 from host.lower.build import Builder
@@ -83,17 +85,62 @@ class LeasedBoards:
             rack.close()
 
 
-def reach(bench: Workbench, stack: ExitStack) -> tuple[list[BoardClient], BoardInfo]:
-    """Open the boards of the recipe until the stack ends; return those that answer and their kind.
+@dataclass(frozen=True)
+class Wanted:
+    """Boards that are to be held: who for, and whether one may stand in for another."""
 
-    Raises CallerError where they are of several kinds, BoardError as `_each` does.
+    boards: Sequence[str]
+    holder: str
+    reporter: Reporter
+    on_drop: OnDrop
+    all_needed: bool = False
+
+    @classmethod
+    def by(cls, bench: Workbench) -> Wanted:
+        """Return what a run wants; a fleet is all of its boards."""
+        recipe = bench.recipe
+        fleet = recipe.measure.fleet in QUANTILES
+        return cls(
+            recipe.board,
+            bench.run.name,
+            bench.reporter,
+            lambda why: say_dropped(bench, why),
+            all_needed=fleet,
+        )
+
+    def each(self, boards: Sequence[S], attempt: Callable[[S], T]) -> list[T]:
+        """Return what an attempt gives for every board that does not fail it.
+
+        Raises the first board's error where no other may stand in: there is one board, or all are
+        needed.
+        """
+        found: list[T] = []
+        failed: list[BoardError] = []
+        for board in boards:
+            try:
+                found.append(attempt(board))
+            except BoardError as e:
+                if len(self.boards) == 1 or self.all_needed:
+                    raise
+                failed.append(e)
+        if not found:
+            raise BoardUnreachable(f"no board is left: {'; '.join(map(str, failed))}")
+        for error in failed:
+            self.on_drop(error)
+        return found
+
+
+def reach(wanted: Wanted, stack: ExitStack) -> tuple[list[BoardClient], BoardInfo]:
+    """Open boards until the stack ends; return those that answer and their kind.
+
+    Raises CallerError where they are of several kinds, BoardError as `Wanted.each` does.
     """
 
     def described(name: str) -> tuple[BoardClient, BoardInfo]:
         client = stack.enter_context(open_board(name))
         return client, client.describe()
 
-    found = _each(bench, bench.recipe.board, described)
+    found = wanted.each(wanted.boards, described)
     (_, first), *others = found
     for _, info in others:
         if (info.kind, info.arch) != (first.kind, first.arch):
@@ -104,36 +151,14 @@ def reach(bench: Workbench, stack: ExitStack) -> tuple[list[BoardClient], BoardI
     return [client for client, _ in found], first
 
 
-def lease(bench: Workbench, stack: ExitStack, clients: Sequence[BoardClient]) -> list[BoardSession]:
+def lease(wanted: Wanted, stack: ExitStack, clients: Sequence[BoardClient]) -> list[BoardSession]:
     """Lease boards until the stack ends, waiting for their users."""
 
     def session(client: BoardClient) -> BoardSession:
-        wait_s = patience_s(bench, client)
-        return stack.enter_context(client.lease(bench.run.name, wait_s=wait_s))
+        wait_s = patience_s(wanted.reporter, client)
+        return stack.enter_context(client.lease(wanted.holder, wait_s=wait_s))
 
-    return _each(bench, clients, session)
-
-
-def _each(bench: Workbench, boards: Sequence[S], attempt: Callable[[S], T]) -> list[T]:
-    """Return what an attempt gives for every board that does not fail it.
-
-    Raises the first board's error where no other may stand in: there is one board, or a fleet.
-    """
-    recipe = bench.recipe
-    found: list[T] = []
-    failed: list[BoardError] = []
-    for board in boards:
-        try:
-            found.append(attempt(board))
-        except BoardError as e:
-            if len(recipe.board) == 1 or recipe.measure.fleet in QUANTILES:
-                raise
-            failed.append(e)
-    if not found:
-        raise BoardUnreachable(f"no board is left: {'; '.join(map(str, failed))}")
-    for error in failed:
-        say_dropped(bench, error)
-    return found
+    return wanted.each(clients, session)
 
 
 def say_dropped(bench: Workbench, why: BoardError) -> None:
@@ -142,11 +167,11 @@ def say_dropped(bench: Workbench, why: BoardError) -> None:
     bench.run.event("board dropped", why=str(why))
 
 
-def patience_s(bench: Workbench, client: BoardClient) -> float:
+def patience_s(reporter: Reporter, client: BoardClient) -> float:
     """Return how long to wait for a board: for its user to finish, never for a repair."""
     info = client.describe()
     if info.state == "quarantined":
         return 0.0
     if info.holder:
-        bench.reporter.say(f"wait     {info.name} is leased by {info.holder}")
+        reporter.say(f"wait     {info.name} is leased by {info.holder}")
     return LEASE_WAIT_S

@@ -1,33 +1,21 @@
-"""Boards that measure side by side, one program each; a board that fails hands its program on.
-
-Which board measures what depends on the place of a program alone, never on who is faster: a search
-that is run again asks the same boards for the same.
-"""
+"""Programs measured on several boards side by side: each is built here and sent to its place."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
 
 from torch import nn
 
 from host.artifact import Artifact
-from host.errors import BoardError, BoardUnreachable
+from host.crew import Crew, OnDrop, ignore
+from host.errors import BoardError
 from host.evaluate import Figures
 from host.layer_events import Events
 from host.meter import Meter
 from host.policy import Policy
-
-T = TypeVar("T")
-# Is told why a board is out.
-OnDrop = Callable[[BoardError], None]
-
-
-def ignore(why: BoardError) -> None:
-    """Do nothing."""
 
 
 class Rack:
@@ -42,14 +30,23 @@ class Rack:
         on_drop: OnDrop = ignore,
         dropped: dict[int, BoardError] | None = None,
     ) -> None:
-        if not meters:
-            raise ValueError("a rack needs at least one board")
-        self.meters = tuple(meters)
-        # By place and why; racks of the same boards share it.
-        self.dropped = {} if dropped is None else dropped
-        self._on_drop = on_drop
-        self._workers = [ThreadPoolExecutor(1) for _ in self.meters]
+        self._crew = Crew(meters, on_drop, dropped)
         self._jobs: dict[str, Future[Figures]] = {}
+
+    @property
+    def dropped(self) -> dict[int, BoardError]:
+        """The boards that are out, by place, and why."""
+        return self._crew.dropped
+
+    @property
+    def alive(self) -> list[int]:
+        """The places of the boards that are left."""
+        return self._crew.alive
+
+    @property
+    def meters(self) -> tuple[Meter, ...]:
+        """The meter of every board."""
+        return self._crew.members
 
     def start(self, network: nn.Module, policy: Policy, place: int) -> None:
         """Build a program and let the board of its place measure it; started once, it is enough."""
@@ -73,67 +70,23 @@ class Rack:
         """Return the figures of a built program, from the first board that is left."""
         return self.measure(artifact, 0).result()
 
+    def measure(self, artifact: Artifact, place: int) -> Future[Figures]:
+        """Let the board of a place measure a built program, or the next one that is left."""
+        return self._crew.submit(lambda meter: meter.of(artifact), place)
+
     def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
         """Yield (layer, median milliseconds) of every kernel call on the first board left."""
-        return self._on_any(lambda meter: list(meter.profile(network, policy)))
+        return self._crew.first(lambda meter: list(meter.profile(network, policy)))
 
     def events(self, network: nn.Module, policy: Policy) -> Events:
         """Return the hardware events of every layer in one inference on the first board left."""
-        return self._on_any(lambda meter: meter.events(network, policy))
-
-    def _on_any(self, ask: Callable[[Meter], T]) -> T:
-        for place in self.alive:
-            try:
-                return ask(self.meters[place])
-            except BoardError as e:
-                self._drop(place, e)
-        raise self._none_left()
+        return self._crew.first(lambda meter: meter.events(network, policy))
 
     @property
     def measured(self) -> int:
         """Measurements so far, on all boards."""
         return sum(meter.measured for meter in self.meters)
 
-    def measure(self, artifact: Artifact, place: int) -> Future[Figures]:
-        """Let the board of a place measure a built program, or the next one that is left."""
-        done: Future[Figures] = Future()
-        self._send(artifact, place % len(self.meters), done)
-        return done
-
-    @property
-    def alive(self) -> list[int]:
-        """The places of the boards that are left."""
-        return [place for place in range(len(self.meters)) if place not in self.dropped]
-
     def close(self) -> None:
         """Forget what waits, and wait for what runs."""
-        for worker in self._workers:
-            worker.shutdown(wait=True, cancel_futures=True)
-
-    def _send(self, artifact: Artifact, place: int, done: Future[Figures]) -> None:
-        left = sorted(self.alive, key=lambda board: (board < place, board))
-        if left:
-            self._workers[left[0]].submit(self._measure, artifact, left[0], done)
-        else:
-            done.set_exception(self._none_left())
-
-    def _measure(self, artifact: Artifact, place: int, done: Future[Figures]) -> None:
-        try:
-            if place in self.dropped:
-                self._send(artifact, place, done)
-            else:
-                done.set_result(self.meters[place].of(artifact))
-        except BoardError as e:
-            self._drop(place, e)
-            self._send(artifact, place, done)
-        except Exception as e:
-            done.set_exception(e)
-
-    def _drop(self, place: int, why: BoardError) -> None:
-        self.dropped[place] = why
-        if self.alive:
-            self._on_drop(why)
-
-    def _none_left(self) -> BoardUnreachable:
-        reasons = "; ".join(map(str, self.dropped.values()))
-        return BoardUnreachable(f"no board is left: {reasons}")
+        self._crew.close()

@@ -239,7 +239,7 @@ class TestBoards:
         info = SimpleNamespace(name="pi4-01", state=state, holder=holder)
         bench: Any = SimpleNamespace(reporter=SimpleNamespace(say=heard.append))
         client: Any = SimpleNamespace(describe=lambda: info)
-        assert bool(leased.patience_s(bench, client)) == waits
+        assert bool(leased.patience_s(bench.reporter, client)) == waits
         assert heard == said
 
     def test_a_search_on_a_dead_board_ends_before_the_training(self) -> None:

@@ -62,9 +62,10 @@ def _boards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def leased_names(bench: Any) -> list[str]:
     with ExitStack() as stack:
-        clients, info = leased.reach(bench, stack)
+        wanted = leased.Wanted.by(bench)
+        clients, info = leased.reach(wanted, stack)
         assert info.arch == platform.machine()
-        return [session.info.name for session in leased.lease(bench, stack, clients)]
+        return [session.info.name for session in leased.lease(wanted, stack, clients)]
 
 
 def test_all_boards_are_leased_in_the_order_of_the_recipe() -> None:
