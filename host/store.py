@@ -40,6 +40,13 @@ MIGRATIONS = (
         setting TEXT NOT NULL, policy TEXT NOT NULL, counts TEXT NOT NULL,
         created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
         PRIMARY KEY (setting, policy)) STRICT""",
+    """CREATE TABLE sample (
+        number INTEGER PRIMARY KEY, spec TEXT NOT NULL, structure TEXT NOT NULL UNIQUE) STRICT""",
+    """CREATE TABLE observation (
+        number INTEGER NOT NULL, place INTEGER NOT NULL, measurement TEXT, profile TEXT,
+        kernels TEXT, error TEXT, created_at TEXT NOT NULL
+            DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+        PRIMARY KEY (number, place)) STRICT""",
 )
 KEEP_COUNTS = """INSERT INTO evaluation (setting, policy, counts) VALUES (?, ?, ?)
     ON CONFLICT (setting, policy) DO UPDATE SET counts = excluded.counts
@@ -103,6 +110,12 @@ class Store:
     def close(self) -> None:
         """Close the connection."""
         self._db.conn.close()
+
+    @contextmanager
+    def tables(self) -> Iterator[sqlite_utils.Database]:
+        """Yield the database to what keeps tables of its own in it; one thread at a time."""
+        with self._guarded():
+            yield self._db
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -103,7 +103,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
-BENCHMARKS = ("kernels", "models", "layers", "compile", "profile", "search", "simulator")
+BENCHMARKS = ("kernels", "models", "layers", "compile", "profile", "search", "simulator", "dataset")
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +140,17 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def _dataset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("collect", "export"))
+    parser.add_argument("name", help="collect: a TOML recipe; export: a dataset's folder or name")
+    parser.add_argument("--board", action="append", default=[], help="instead of the recipe's")
+    parser.add_argument("--count", type=int, default=0, help="programs, instead of the recipe's")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--folder", default="", help="where datasets lie (default: datasets)")
+    parser.add_argument("-o", "--out", action="append", default=[], help=".parquet or .csv; both")
+    _json(parser)
+
+
 def _agent(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see hil-lab agent --help")
 
@@ -164,6 +175,7 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("prove a program against its network", _verify, f"{_HERE}.verify"),
     "evaluate": Command("accuracy of the compiled program", _evaluate, f"{_HERE}.evaluate"),
     "boards": Command("boards: list, show, measure, profile", _boards, f"{_HERE}.boards"),
+    "dataset": Command("collect and export hardware datasets", _dataset, f"{_HERE}.dataset"),
     "predict": Command("latency of a model on a modelled board", _predict, f"{_HERE}.predict"),
     "bench": Command(f"benchmarks: {', '.join(BENCHMARKS)}", _bench, f"{_HERE}.bench"),
     "agent": Command("run the daemon of a board", _agent, f"{_HERE}.agent", raw=True),

@@ -21,6 +21,7 @@ MODULES = {
     "layers": "layers",
     "search": "search",
     "simulator": "simulator",
+    "dataset": "datasets",
 }
 
 

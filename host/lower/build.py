@@ -49,11 +49,17 @@ class Builder:
     cache: ObjectCache = field(default_factory=ObjectCache)
     # The uncompressed network: traced once, the programs of all policies are derived from it.
     source: nn.Module | None = None
+    # Its operations, where they are known and there is no network to trace.
+    traced: Program | None = None
     _programs: dict[str, Program] = field(default_factory=dict)
 
     def plan(self, network: nn.Module, policy: Policy) -> Plan:
         """Return the plan of a compressed network; policies of equal widths share a program."""
         return self._plan(lambda: network, policy)
+
+    def plan_traced(self, policy: Policy, make: MakeNetwork | None = None) -> Plan:
+        """Return the plan of a policy's program from what was traced, or else from its network."""
+        return self._plan(make or _no_network, policy)
 
     def size_bytes(self, policy: Policy, make: MakeNetwork) -> int:
         """Return what the artifact of a policy will hold in packed weights, scales and tables.
@@ -83,7 +89,7 @@ class Builder:
     @cached_property
     def _full(self) -> Program | None:
         if self.source is None:
-            return None
+            return self.traced
         return import_module(self.source, self.graph.input_shape)
 
     def _program(self, make: MakeNetwork, policy: Policy) -> Program:
@@ -108,12 +114,22 @@ class Builder:
         `sample` [1, C, H, W] float32 becomes the golden input; without it the artifact serves
         latency alone and holds no weights.
         """
-        plan = self.plan(network, policy)
+        return self.write(self.plan(network, policy), policy, out, network, sample)
+
+    def write(
+        self,
+        plan: Plan,
+        policy: Policy,
+        out: Path,
+        network: nn.Module | None = None,
+        sample: np.ndarray | None = None,
+    ) -> Artifact:
+        """Write the artifact of a plan; with a network and a sample, weights and answers too."""
         library = self.library(plan)
         rows = [row(weight) for weight in plan.weights]
         blobs: dict[str, bytes] = {}
         golden = None
-        if sample is not None:
+        if network is not None and sample is not None:
             packed = [pack(weight, network) for weight in plan.weights]
             rows = [w.row for w in packed]
             blobs = {w.row["digest"]: w.data for w in packed}
@@ -185,6 +201,10 @@ class Builder:
             "writes": _writes(call),
             "shape": {"out": list(call.kernel.out_shape)},
         }
+
+
+def _no_network() -> nn.Module:
+    raise ValueError("nothing was traced that could be narrowed, and there is no network")
 
 
 def _writes(call: Call) -> dict[str, Any] | None:

@@ -1,0 +1,1 @@
+"""Hardware datasets: programs are drawn, measured on boards, and kept as tables."""
