@@ -16,6 +16,7 @@ HilError
         ├── LeaseLost              ours expired or was taken over
         ├── ArtifactRejected       a retry cannot help
         ├── MeasurementFailed      the program crashed, hung or ran out of memory on the board
+        ├── SupplyError            a board's power could not be switched
         └── VersionMismatch        host and agent speak different protocol or runtime versions
 """
 
@@ -86,6 +87,10 @@ class MeasurementFailed(BoardError):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class SupplyError(BoardError):
+    """The power of a board could not be switched."""
 
 
 class VersionMismatch(BoardError):
