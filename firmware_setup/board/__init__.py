@@ -1,0 +1,1 @@
+"""The part of provisioning that runs on the board."""
