@@ -35,7 +35,9 @@ PACKAGES = (
     "typing-extensions",
 )
 RUNTIME, RUNTIME_IN_WHEEL = "libtvm_runtime.so", "tvm/lib/libtvm_runtime.so"
-PLATFORMS = {"aarch64": "manylinux_2_28_aarch64", "x86_64": "manylinux_2_28_x86_64"}
+MACHINES = ("aarch64", "x86_64")
+# What Debian 12 can load, as wheels are tagged.
+TAGS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_26", "manylinux_2_17", "manylinux2014")
 # Parts of packages that a board never imports.
 _LEFT_OUT = re.compile(r"(^|/)(tests|__pycache__|include|testing/tests)(/|$)|\.(pyi|c|h|pyx)$")
 FORMAT = 1
@@ -54,7 +56,7 @@ def bundle(arch: str, python: tuple[int, int], cache: Path) -> Bundle:
 
     Raises CallerError for a machine without wheels, BuildError where pip finds none.
     """
-    if arch not in PLATFORMS:
+    if arch not in MACHINES:
         raise CallerError(f"there are no wheels for {arch}: install a 64-bit system on the board")
     pins = {name: metadata.version(name) for name in (*PACKAGES, "apache-tvm")}
     own = sorted(_own_files())
@@ -82,7 +84,8 @@ def _make(
     with tempfile.TemporaryDirectory(prefix="hil-bundle-") as scratch:
         root = Path(scratch)
         wheels = [
-            "--platform", PLATFORMS[arch], "--python-version", f"{python[0]}.{python[1]}",
+            *(part for tag in TAGS for part in ("--platform", f"{tag}_{arch}")),
+            "--python-version", f"{python[0]}.{python[1]}",
             "--only-binary=:all:", "--no-deps", "--quiet", "--disable-pip-version-check",
         ]  # fmt: skip
         wanted = [f"{name}=={pins[name]}" for name in PACKAGES]

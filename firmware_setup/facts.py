@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from firmware_setup.bundle import PLATFORMS
+from firmware_setup.bundle import MACHINES
 from firmware_setup.remote import ProvisionError, Remote, order
 
 LEAST_PYTHON = (3, 11)
@@ -60,7 +60,7 @@ def facts_of(remote: Remote) -> Facts:
 
 
 def _unfit(facts: Facts, systemd: dict[str, Any]) -> str:
-    if facts.arch not in PLATFORMS:
+    if facts.arch not in MACHINES:
         return f"its system is for {facts.arch}; write a 64-bit one to the card (aarch64)"
     if facts.python < LEAST_PYTHON:
         have = ".".join(map(str, facts.python))
