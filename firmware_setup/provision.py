@@ -13,7 +13,6 @@ from firmware_setup.facts import Facts, facts_of
 from firmware_setup.remote import Order, Remote, order, upload
 from firmware_setup.wanted import (
     INCOMING,
-    OURS,
     Choices,
     Credentials,
     Wanted,
@@ -71,7 +70,7 @@ class Provisioner:
             self._send(aim)
         orders = [put(file) for file in aim.files if file.path in changed]
         if units.CURRENT in changed:
-            orders.append(("link", {"path": units.CURRENT, "to": aim.release}))
+            orders.append(("link", {"path": units.CURRENT, "to": aim.target}))
         for what, _ in ((d.what, d.how) for d in found):
             self.say(f"change   {what}")
         order(self.remote, *orders)
@@ -114,7 +113,7 @@ class Provisioner:
             self.remote,
             ("user", {"name": user, "home": state}),
             ("groups", {"name": user, "groups": list(units.GROUPS)}),
-            ("folder", {"path": state, "mode": "0750", "owner": OURS}),
+            ("folder", {"path": state, "mode": "0750", "owner": f"{user}:{user}"}),
         )
 
     def _send(self, aim: Wanted) -> None:

@@ -12,7 +12,7 @@ from firmware_setup.bundle import Bundle
 from firmware_setup.facts import Facts
 from firmware_setup.remote import Order
 
-ROOT, OURS = "root:root", f"{units.USER}:{units.USER}"
+ROOT = "root:root"
 RELEASES, INCOMING = "/opt/hil-lab/releases", "/opt/hil-lab/incoming"
 
 
@@ -68,8 +68,13 @@ class Wanted:
         if state[self.release] is None:
             yield self.release, "missing"
         link = state[units.CURRENT]
-        if link != {"link": self.release}:
+        if link != {"link": self.target}:
             yield units.CURRENT, "missing" if link is None else "points elsewhere"
+
+    @property
+    def target(self) -> str:
+        """What the link to the current release says, from where it lies."""
+        return f"releases/{self.release.rpartition('/')[2]}"
 
     @property
     def paths(self) -> list[str]:
