@@ -43,14 +43,20 @@ def find_runtime() -> Path:
     raise Missing(f"{RUNTIME_LIBRARY} is not on the board: set {RUNTIME_VARIABLE} to its path")
 
 
-class Program:
-    """One loaded artifact; its weights are unpacked once."""
+def load_runtime() -> Any:
+    """Load the runtime library and return tvm_ffi; nothing of a program is loaded yet."""
+    tvm_ffi = _import_ffi()
+    ctypes.CDLL(str(find_runtime()), mode=ctypes.RTLD_GLOBAL)
+    return tvm_ffi
 
-    def __init__(self, job: Job) -> None:
-        self._ffi = tvm_ffi = _import_ffi()
+
+class Program:
+    """One loaded artifact; its weights are unpacked once. `runtime` is what load_runtime gave."""
+
+    def __init__(self, job: Job, runtime: Any = None) -> None:
+        self._ffi = tvm_ffi = runtime or load_runtime()
         self.manifest: Mapping[str, Any] = job.manifest
         library = job.blobs / job.manifest["library"]["digest"]
-        ctypes.CDLL(str(find_runtime()), mode=ctypes.RTLD_GLOBAL)
         try:
             self._vm = _load(tvm_ffi.load_module, library)["vm_load_executable"]()
             self._vm["vm_initialization"](_CPU, 0, _POOLED, _CPU, 0, _POOLED)

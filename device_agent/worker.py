@@ -1,40 +1,54 @@
 """The child process that runs one job: a crash, a hang or a leak here cannot take the daemon down.
 
-`python -m device_agent.worker` reads a job frame from stdin and writes frames to stdout: `phase`,
-`output`, and last `done` or `error`. It dies with the daemon and is the first to go when the
-board runs out of memory. It never opens a socket.
+`python -m device_agent.worker` reads a job frame from stdin and writes frames to stdout: `confined`,
+`phase`, `output`, and last `done` or `error`. It dies with the daemon and is the first to go when
+the board runs out of memory. All that is trusted is loaded first; then it confines itself
+(sandbox.py), and only then loads the program.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from device_agent import counters
+from device_agent import counters, linux
+from device_agent.artifacts import blob_digests
 from device_agent.errors import AgentError, Crashed, OutOfMemory, Rejected
 from device_agent.frames import Frame, read_frame, write_frame
 from device_agent.profile import profile
-from device_agent.program import Program
+from device_agent.program import Program, load_runtime
+from device_agent.sandbox import Confinement, confine
 from device_agent.timing import take_block
 from device_agent.values import Job
 from device_agent.verify import verify
 from protos.values import TimingPlan
 
-_PR_SET_PDEATHSIG = 1
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A job in a worker that is confined: what it needs, and where its frames go."""
+
+    job: Job
+    header: Mapping[str, Any]
+    counters: counters.Counters
+    runtime: Any
+    replies: IO[bytes]
+
+    def program(self) -> Program:
+        """Load the program."""
+        return Program(self.job, self.runtime)
 
 
 def main() -> int:
     """Run the one job of this process."""
-    _die_with_parent()
+    _die_first()
     replies = _claim_stdout()
     frame = read_frame(sys.stdin.buffer)
     if frame is None:
@@ -55,24 +69,36 @@ def _run(frame: Frame, replies: IO[bytes]) -> Mapping[str, Any]:
     task = _TASKS.get(frame.kind)
     if task is None:
         raise Rejected(f"unknown task {frame.kind!r}")
-    # Before the runtime starts its threads, which then inherit the counters.
+    runtime = load_runtime()
+    # Before the runtime starts its threads, which then inherit the counters, and while this
+    # process still may open them.
     with counters.opened(header.get("counters", ())) as opened:
-        return task(job, header, opened, replies)
+        confined = confine(_confinement(job, header["sandbox"]))
+        write_frame(replies, {"kind": "confined", "wrappers": confined.wrappers})
+        result = task(_Task(job, header, opened, runtime, replies))
+    if "notes" in result:
+        return {**result, "notes": (*confined.notes, *result["notes"])}
+    return result
 
 
-def _block(
-    job: Job, header: Mapping[str, Any], opened: counters.Counters, replies: IO[bytes]
-) -> Mapping[str, Any]:
-    program = Program(job)
+def _confinement(job: Job, settings: Mapping[str, Any]) -> Confinement:
+    """Return how to confine a job: it is shown the blobs that it needs, and no others."""
+    library = job.manifest["library"]["digest"]
+    digests = [library] if job.synthetic else blob_digests(job.manifest)
+    return Confinement(files=tuple(job.blobs / d for d in dict.fromkeys(digests)), **settings)
+
+
+def _block(task: _Task) -> Mapping[str, Any]:
+    program, opened = task.program(), task.counters
 
     def on_phase(phase: str) -> None:
-        write_frame(replies, {"kind": "phase", "phase": phase})
+        write_frame(task.replies, {"kind": "phase", "phase": phase})
         if phase == "sample":
             opened.start()
         elif phase == "sampled":
             opened.stop()
 
-    plan = TimingPlan(**header["plan"])
+    plan = TimingPlan(**task.header["plan"])
     invoke = program.bound(program.example())
     block = take_block(invoke, plan, time.perf_counter_ns, on_phase)
     counted = opened.read()
@@ -80,24 +106,19 @@ def _block(
     return {**asdict(block), "counters": [asdict(c) for c in counted], "notes": notes}
 
 
-def _verify(
-    job: Job, header: Mapping[str, Any], opened: counters.Counters, replies: IO[bytes]
-) -> Mapping[str, Any]:
-    return asdict(verify(Program(job), job))
+def _verify(task: _Task) -> Mapping[str, Any]:
+    return asdict(verify(task.program(), task.job))
 
 
-def _profile(
-    job: Job, header: Mapping[str, Any], opened: counters.Counters, replies: IO[bytes]
-) -> Mapping[str, Any]:
-    return asdict(profile(Program(job), header["repeats"], time.perf_counter_ns, opened))
+def _profile(task: _Task) -> Mapping[str, Any]:
+    repeats = task.header["repeats"]
+    return asdict(profile(task.program(), repeats, time.perf_counter_ns, task.counters))
 
 
-def _infer(
-    job: Job, header: Mapping[str, Any], opened: counters.Counters, replies: IO[bytes]
-) -> Mapping[str, Any]:
-    program = Program(job)
+def _infer(task: _Task) -> Mapping[str, Any]:
+    program = task.program()
     while (frame := read_frame(sys.stdin.buffer)) is not None and frame.kind == "batch":
-        write_frame(replies, {"kind": "output"}, [_batch(program, frame.arrays[0])])
+        write_frame(task.replies, {"kind": "output"}, [_batch(program, frame.arrays[0])])
     return {}
 
 
@@ -114,10 +135,12 @@ def _batch(program: Program, samples: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)[: len(samples)]
 
 
-def _die_with_parent() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise Crashed(f"prctl: {os.strerror(ctypes.get_errno())}")
+def _die_first() -> None:
+    """Die with the daemon, and before it where memory is short."""
+    try:
+        linux.die_with_parent()
+    except OSError as e:
+        raise Crashed(str(e)) from e
     Path("/proc/self/oom_score_adj").write_text("1000")
 
 
@@ -128,7 +151,12 @@ def _claim_stdout() -> IO[bytes]:
     return replies
 
 
-_TASKS = {"block": _block, "verify": _verify, "profile": _profile, "infer": _infer}
+_TASKS: dict[str, Callable[[_Task], Mapping[str, Any]]] = {
+    "block": _block,
+    "verify": _verify,
+    "profile": _profile,
+    "infer": _infer,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,0 +1,5 @@
+"""Fixtures of the board suites."""
+
+from tests.contracts.fixtures import library, plain, quantized, tiny
+
+__all__ = ["library", "plain", "quantized", "tiny"]
