@@ -22,16 +22,13 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 def run_agent(argv: Sequence[str] | None = None) -> int:
     """Serve this machine until SIGTERM or ctrl-c; the first line of stdout says where."""
     args = _parser().parse_args(argv)
-    credentials = _credentials(args)
-    loopback = args.bind.rpartition(":")[0] in LOOPBACK_HOSTS
-    if credentials is None and not loopback and not args.insecure:
-        sys.stderr.write(
-            f"error: {args.bind} is reachable by others: give --tls-cert, --tls-key and "
-            "--tls-client-ca, or --insecure on a network that you trust\n"
-        )
+    try:
+        options = _options(args)
+    except (ValueError, OSError) as e:
+        sys.stderr.write(f"error: {e}\n")
         return 2
-    machine = local_machine(args.name, args.kind)
-    server, port = make_server(machine, args.state, ServerOptions(args.bind, credentials))
+    machine = local_machine(args.name, args.kind, require_sandbox=args.require_sandbox)
+    server, port = make_server(machine, args.state, options)
     server.start()
     sys.stdout.write(f"{args.name} listens on {args.bind.rpartition(':')[0]}:{port}\n")
     sys.stdout.flush()
@@ -43,6 +40,25 @@ def run_agent(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _options(args: argparse.Namespace) -> ServerOptions:
+    """Return where and how to listen; raises ValueError for what would be open to strangers."""
+    files = (args.tls_cert, args.tls_key, args.tls_client_ca)
+    if any(files) and not all(files):
+        raise ValueError("give all of --tls-cert, --tls-key and --tls-client-ca, or none")
+    loopback = args.bind.rpartition(":")[0] in LOOPBACK_HOSTS
+    if not all(files) and not loopback and not args.insecure:
+        raise ValueError(
+            f"{args.bind} is reachable by others: give --tls-cert, --tls-key and "
+            "--tls-client-ca, or --insecure on a network that you trust"
+        )
+    if args.revoked and not all(files):
+        raise ValueError("--revoked is a list of certificates, and without TLS there are none")
+    if args.revoked:
+        args.revoked.read_bytes()
+    credentials = _credentials(args) if all(files) else None
+    return ServerOptions(args.bind, credentials, revoked=args.revoked)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hil-lab agent", description="Serve this machine.")
     parser.add_argument("--bind", default=LOOPBACK, help="address:port, port 0 for a free one")
@@ -52,13 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--tls-client-ca", type=Path, help="callers must have a certificate of it")
+    parser.add_argument("--revoked", type=Path, help="fingerprints of revoked certificates")
     parser.add_argument("--insecure", action="store_true", help="no TLS on a public address")
+    parser.add_argument(
+        "--require-sandbox", action="store_true", help="run no program that cannot be confined"
+    )
     return parser
 
 
-def _credentials(args: argparse.Namespace) -> grpc.ServerCredentials | None:
-    if not (args.tls_cert and args.tls_key and args.tls_client_ca):
-        return None
+def _credentials(args: argparse.Namespace) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials(
         [(args.tls_key.read_bytes(), args.tls_cert.read_bytes())],
         root_certificates=args.tls_client_ca.read_bytes(),

@@ -21,6 +21,7 @@ from device_agent.errors import Busy, CorruptBlob, DiskFull, Missing, Rejected
 
 DEFAULT_BUDGET_BYTES = 2 << 30
 UPLOAD_WAIT_S = 15.0
+MAX_MANIFEST_BYTES = 16 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 Sync = Callable[[int], None]
@@ -64,6 +65,13 @@ class BlobStore:
             raise Missing(f"blob {digest[:12]} is not on the board: upload it") from e
         return path
 
+    def check(self, digest: str) -> None:
+        """Read a blob's bytes again; raises CorruptBlob, and drops it, where they have changed."""
+        path = self.path(digest)
+        if _sha256(path) != digest:
+            path.unlink(missing_ok=True)
+            raise CorruptBlob(f"blob {digest[:12]} has changed on the board: send it again")
+
     def pin(self, digests: Iterable[str]) -> None:
         """Never evict these, the blobs of the artifact in use; what was pinned before may go."""
         self._pinned = set(digests)
@@ -93,7 +101,7 @@ class BlobStore:
     def _writing(self) -> Iterator[None]:
         """One upload at a time; a caller that stalls in the middle of one cannot block for ever."""
         if not self._lock.acquire(timeout=UPLOAD_WAIT_S):
-            raise Busy("another upload is still running")
+            raise Busy(f"another upload was still running after {UPLOAD_WAIT_S:g} s")
         try:
             yield
         finally:
@@ -108,11 +116,11 @@ class BlobStore:
         return have
 
     def _finish(self, partial: Path, digest: str) -> None:
-        with partial.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        actual = _sha256(partial)
         if actual != digest:
             partial.unlink()
             raise CorruptBlob(f"blob {digest[:12]} arrived as {actual[:12]}: send it again")
+        partial.chmod(0o444)  # read by programs that run as another user, written by none
         partial.rename(self.folder / digest)
         folder = os.open(self.folder, os.O_RDONLY)
         try:
@@ -128,6 +136,8 @@ class BlobStore:
 
     def _make_room(self, need_bytes: int, keep: str) -> None:
         """Evict least recently used files until `need_bytes` more fit in the budget."""
+        if need_bytes > self._budget_bytes:  # nothing is evicted for what never fits
+            raise self._full(need_bytes)
         files = sorted(self._files(), key=lambda f: f.stat().st_mtime_ns)
         used = sum(f.stat().st_size for f in files)
         for file in files:
@@ -137,10 +147,13 @@ class BlobStore:
                 used -= file.stat().st_size
                 file.unlink()
         if used + need_bytes > self._budget_bytes:
-            raise DiskFull(
-                f"no room for {need_bytes} bytes in the agent's {self._budget_bytes}: "
-                "release unused artifacts or raise the budget"
-            )
+            raise self._full(need_bytes)
+
+    def _full(self, need_bytes: int) -> DiskFull:
+        return DiskFull(
+            f"no room for {need_bytes} bytes in the agent's {self._budget_bytes}: "
+            "release unused artifacts or raise the budget"
+        )
 
     def _files(self) -> Iterator[Path]:
         yield from self.folder.iterdir()
@@ -157,6 +170,10 @@ class ArtifactStore:
 
     def put(self, manifest_json: bytes, check: Callable[[Mapping[str, Any]], None]) -> str:
         """Register a manifest that passes `check` and whose library is here; return its digest."""
+        if len(manifest_json) > MAX_MANIFEST_BYTES:
+            raise Rejected(
+                f"a manifest of {len(manifest_json)} bytes, at most {MAX_MANIFEST_BYTES}"
+            )
         manifest = _parse(manifest_json)
         check(manifest)
         self.blobs.path(manifest["library"]["digest"])
@@ -176,13 +193,19 @@ class ArtifactStore:
             raise Missing(f"artifact {digest[:12]} is not on the board: upload it") from e
         return _parse(data)
 
-    def require(self, manifest: Mapping[str, Any], *, weights: bool) -> None:
-        """Raise Missing unless every blob that a run needs is here."""
+    def require(self, manifest: Mapping[str, Any], *, weights: bool) -> list[str]:
+        """Return the digests of the blobs that a run needs; raises Missing where one is not here.
+
+        The library is code: its bytes are checked again.
+        """
         if weights and any(row["digest"] is None for row in manifest["weights"]):
             raise Rejected("the artifact holds no weights, it serves latency alone: build it whole")
-        digests = blob_digests(manifest) if weights else [manifest["library"]["digest"]]
+        library = manifest["library"]["digest"]
+        digests = blob_digests(manifest) if weights else [library]
         for digest in digests:
             self.blobs.path(digest)
+        self.blobs.check(library)
+        return digests
 
 
 def blob_digests(manifest: Mapping[str, Any]) -> list[str]:
@@ -192,12 +215,17 @@ def blob_digests(manifest: Mapping[str, Any]) -> list[str]:
     return [ref["digest"] for ref in (manifest["library"], *weights, *golden)]
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _parse(manifest_json: bytes) -> Mapping[str, Any]:
     try:
         manifest: Mapping[str, Any] = json.loads(manifest_json)
         for digest in blob_digests(manifest):
             check_digest(digest)
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise Rejected(f"the manifest is malformed ({e!r}): build the artifact again") from e
     return manifest
 

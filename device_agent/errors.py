@@ -4,6 +4,8 @@ AgentError
 ├── Busy              somebody else holds the board, or something is running
 ├── Quarantined       the board is unfit: the message says why
 ├── NotYourLease      the token expired or was fenced off
+├── NotAllowed        the caller's role does not cover the call
+├── RevokedCertificate  the caller's certificate is on the list of revoked ones
 ├── Rejected          the artifact or the request is malformed
 ├── Missing           the artifact, or a blob that it needs, is not here
 ├── CorruptBlob       the bytes are not those of the digest
@@ -43,6 +45,18 @@ class NotYourLease(AgentError):
     """The token is unknown, expired or fenced off."""
 
     code, reason = "PERMISSION_DENIED", "lease"
+
+
+class NotAllowed(AgentError):
+    """The caller is known, and may not do this."""
+
+    code, reason = "PERMISSION_DENIED", "role"
+
+
+class RevokedCertificate(AgentError):
+    """The caller's certificate was taken back."""
+
+    code, reason = "UNAUTHENTICATED", "revoked"
 
 
 class Rejected(AgentError):

@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from device_agent.errors import Busy, NotYourLease, Rejected
@@ -23,7 +23,7 @@ class Lease:
     """One holder's exclusive use until `expires_s` of the lease clock."""
 
     fence: int
-    secret: str
+    secret: str = field(repr=False)
     holder: str
     nonce: str
     ttl_s: float

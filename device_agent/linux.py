@@ -1,4 +1,4 @@
-"""The Linux calls that Python lacks, by ctypes on libc; each raises OSError, none decides anything."""
+"""The Linux calls that Python lacks, by ctypes on libc; each raises OSError, none decides."""
 
 from __future__ import annotations
 

@@ -13,7 +13,9 @@ from device_agent.supervise import ProcessRunner
 from device_agent.tuning import tuned
 
 
-def local_machine(name: str, kind: str = "local", root: Path = Path("/")) -> Machine:
+def local_machine(
+    name: str, kind: str = "local", root: Path = Path("/"), *, require_sandbox: bool = False
+) -> Machine:
     """Describe this machine and what is attached to it."""
     folder = ina2xx.find(root)
     meter = SampledMeter("ina2xx", partial(ina2xx.read_w, folder)) if folder else None
@@ -22,7 +24,7 @@ def local_machine(name: str, kind: str = "local", root: Path = Path("/")) -> Mac
         identity = replace(identity, capabilities=(*identity.capabilities, "energy"))
     return Machine(
         identity=identity,
-        runner=ProcessRunner(),
+        runner=ProcessRunner(require_sandbox=require_sandbox),
         probes=LinuxProbes(root),
         meter=meter,
         tuned=partial(tuned, root),

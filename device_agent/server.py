@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from device_agent.access import CALLS, Call, Gate, Revoked
 from device_agent.artifacts import DEFAULT_BUDGET_BYTES, ArtifactStore, BlobStore
 from device_agent.leases import Leases
 from device_agent.measure import Machine
@@ -27,20 +28,25 @@ OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
     ("grpc.keepalive_permit_without_calls", 1),
     # A host that froze in the middle of an upload must not hold the store for ever.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.ping_timeout_ms", 3_000),
 )
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Where and how to listen; credentials None means plain text."""
+    """Where and how to listen; credentials None means plain text.
+
+    `revoked` is a file of fingerprints of certificates that are refused, `calls` who may call what.
+    """
 
     bind: str = LOOPBACK
     credentials: grpc.ServerCredentials | None = None
     budget_bytes: int = DEFAULT_BUDGET_BYTES
     interceptors: Sequence[grpc.ServerInterceptor] = ()
+    revoked: Path | None = None
+    calls: Mapping[str, Call] = field(default_factory=lambda: CALLS)
 
 
 def make_server(
@@ -51,9 +57,10 @@ def make_server(
     state_dir.mkdir(parents=True, exist_ok=True)
     artifacts = ArtifactStore(state_dir, BlobStore(state_dir, options.budget_bytes))
     service = BoardService(machine, Leases(state_dir / "fence"), artifacts)
+    gate = Gate(Revoked(options.revoked) if options.revoked else None, options.calls)
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="board"),
-        interceptors=tuple(options.interceptors),
+        interceptors=(gate, *options.interceptors),
         options=OPTIONS,
     )
     board_pb2_grpc.add_BoardServicer_to_server(service, server)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from device_agent.artifacts import ArtifactStore
+from device_agent.announced import Announced
+from device_agent.artifacts import ArtifactStore, check_digest
 from device_agent.edge import (
     array,
     events,
@@ -23,7 +24,7 @@ from device_agent.edge import (
     until_broken,
 )
 from device_agent.errors import Busy, Quarantined, Rejected
-from device_agent.leases import Leases
+from device_agent.leases import Lease, Leases
 from device_agent.measure import Machine, measure
 from device_agent.runner import RUNTIME_ABI, check_manifest
 from device_agent.values import Job
@@ -44,6 +45,7 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
         self._machine = machine
         self._leases = leases
         self._artifacts = artifacts
+        self._announced = Announced()
         self._running = threading.Lock()
         self._current: object | None = None
 
@@ -90,9 +92,10 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
 
     @unary
     def MissingBlobs(self, request: Any, context: Any) -> Any:
-        self._check(request.token)
+        lease = self._check(request.token)
         digests = [blob.digest for blob in request.blobs]
         missing = self._artifacts.blobs.missing(digests)
+        self._announced.add(lease.fence, digests)
         self._artifacts.blobs.pin(digests)
         return pb.MissingBlobsReply(
             missing=[pb.MissingBlob(digest=d, have_bytes=n) for d, n in missing.items()]
@@ -103,22 +106,30 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
         first = next(request, None)
         if first is None:
             raise Rejected("an upload without a chunk")
-        self._check(first.token)
+        lease = self._check(first.token)
 
         def chunks() -> Iterator[bytes]:
             yield first.data
             for chunk in until_broken(request):
+                self._check(first.token)  # it may have expired meanwhile
                 yield chunk.data
 
         blob = first.blob
         have = self._artifacts.blobs.put(blob.digest, blob.size_bytes, first.offset_bytes, chunks())
+        self._announced.add(lease.fence, [blob.digest])
         return pb.PutBlobReply(have_bytes=have)
 
     @unary
     def PutArtifact(self, request: Any, context: Any) -> Any:
-        self._check(request.token)
+        lease = self._check(request.token)
         machines = (self._machine.identity.arch, *self._machine.also_runs)
-        digest = self._artifacts.put(request.manifest_json, lambda m: check_manifest(m, machines))
+
+        def check(manifest: Mapping[str, Any]) -> None:
+            check_manifest(manifest, machines)
+            self._announced.check(lease.fence, [manifest["library"]["digest"]])
+
+        digest = self._artifacts.put(request.manifest_json, check)
+        self._announced.add(lease.fence, [digest])
         return pb.PutArtifactReply(digest=digest)
 
     @unary
@@ -182,8 +193,8 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
         self._machine.runner.cancel()
         return pb.CancelReply(cancelled=running)
 
-    def _check(self, token: Any) -> None:
-        self._leases.check(token.fence, token.secret)
+    def _check(self, token: Any) -> Lease:
+        return self._leases.check(token.fence, token.secret)
 
     def _quarantined(self) -> str:
         return QUARANTINE if self._machine.probes.read().under_voltage else ""
@@ -198,9 +209,11 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
     @contextmanager
     def _run(self, request: Any, context: Any, *, synthetic: bool = False) -> Iterator[Job]:
         """Check lease and artifact; one job at a time, and a caller that leaves ends it."""
-        self._check(request.token)
+        lease = self._check(request.token)
+        self._announced.check(lease.fence, [check_digest(request.artifact)])
         manifest = self._artifacts.manifest(request.artifact)
-        self._artifacts.require(manifest, weights=not synthetic)
+        digests = self._artifacts.require(manifest, weights=not synthetic)
+        self._announced.check(lease.fence, digests)
         if not self._running.acquire(blocking=False):
             raise Busy("a measurement is running on the board")
         run = self._current = object()

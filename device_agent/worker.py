@@ -1,9 +1,9 @@
-"""The child process that runs one job: a crash, a hang or a leak here cannot take the daemon down.
+"""The child process that runs one job: a crash, a hang or a leak here leaves the daemon alone.
 
-`python -m device_agent.worker` reads a job frame from stdin and writes frames to stdout: `confined`,
-`phase`, `output`, and last `done` or `error`. It dies with the daemon and is the first to go when
-the board runs out of memory. All that is trusted is loaded first; then it confines itself
-(sandbox.py), and only then loads the program.
+`python -m device_agent.worker` reads a job frame from stdin and writes frames to stdout:
+`confined`, `phase`, `output`, and last `done` or `error`. It dies with the daemon and is the first
+to go when the board runs out of memory. All that is trusted is loaded first; then it confines
+itself (sandbox.py), and only then loads the program.
 """
 
 from __future__ import annotations

@@ -163,6 +163,23 @@ def _boards(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def _ca(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("init", "issue", "revoke", "list"))
+    parser.add_argument("name", nargs="?", help="of a board or a person; of the lab, for init")
+    parser.add_argument("--ca", help="the authority's folder (default: ~/.config/hil-lab/ca)")
+    parser.add_argument("--kind", choices=("board", "person"), default="person")
+    parser.add_argument("--role", help="of a person: measure (default) or administer")
+    parser.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        help="a host name or an address that a board answers to; repeatable",
+    )
+    parser.add_argument("--days", type=int, default=0, help="how long it is good")
+    parser.add_argument("-o", "--out", help="where to write key and certificate")
+    _json(parser)
+
+
 _HERE = "hil_lab.commands"
 COMMANDS: dict[str, Command] = {
     "demo": Command("train, search and report on the embedded digits", _demo, f"{_HERE}.search"),
@@ -178,5 +195,6 @@ COMMANDS: dict[str, Command] = {
     "dataset": Command("collect and export hardware datasets", _dataset, f"{_HERE}.dataset"),
     "predict": Command("latency of a model on a modelled board", _predict, f"{_HERE}.predict"),
     "bench": Command(f"benchmarks: {', '.join(BENCHMARKS)}", _bench, f"{_HERE}.bench"),
+    "ca": Command("certificates: init, issue, revoke, list", _ca, f"{_HERE}.ca"),
     "agent": Command("run the daemon of a board", _agent, f"{_HERE}.agent", raw=True),
 }

@@ -22,6 +22,7 @@ from hil_lab.inventory import served
 from host.artifact import Artifact
 from host.boards.client import BoardClient
 from host.boards.protocol import QUICK
+from host.canonical import canonical_json
 from host.errors import BoardBusy, BoardUnreachable, HilError, LeaseLost, MeasurementFailed
 from protos import board_pb2 as pb
 from protos import board_pb2_grpc
@@ -107,6 +108,14 @@ def test_cancel_ends_the_measurement_with_its_reason(artifact: Artifact) -> None
         assert session.measure(artifact, QUICK).verdict == "trusted"
 
 
+def announce(stub: board_pb2_grpc.BoardStub, token: pb.LeaseToken, artifact: Artifact) -> None:
+    """Name an artifact that is on the board under another lease."""
+    blobs = [pb.Blob(digest=r.digest, size_bytes=r.size_bytes) for r in artifact.blobs()]
+    stub.MissingBlobs(pb.MissingBlobsRequest(token=token, blobs=blobs))
+    manifest = canonical_json(artifact.manifest).encode()
+    stub.PutArtifact(pb.PutArtifactRequest(token=token, manifest_json=manifest))
+
+
 def test_a_caller_that_leaves_ends_its_run(artifact: Artifact) -> None:
     runner = FakeRunner(blocking=True)
     with served(fake_machine(runner)) as client:
@@ -114,6 +123,7 @@ def test_a_caller_that_leaves_ends_its_run(artifact: Artifact) -> None:
             session.upload(artifact)
         stub = board_pb2_grpc.BoardStub(grpc.insecure_channel(client.address))
         lease = stub.Acquire(pb.AcquireRequest(holder="x", ttl_s=30, nonce="n"))
+        announce(stub, lease.token, artifact)
         plan = pb.TimingPlan(runs=1, blocks=1)
         call = stub.Measure(
             pb.MeasureRequest(token=lease.token, artifact=artifact.digest, plan=plan)
@@ -250,7 +260,8 @@ def test_the_lease_expiring_in_a_run_frees_the_board_for_the_next(artifact: Arti
         stub = board_pb2_grpc.BoardStub(grpc.insecure_channel(client.address))
         with client.lease("me") as session:
             session.upload(artifact)
-        lease = stub.Acquire(pb.AcquireRequest(holder="x", ttl_s=0.3, nonce="n"))
+        lease = stub.Acquire(pb.AcquireRequest(holder="x", ttl_s=1.0, nonce="n"))
+        announce(stub, lease.token, artifact)
         plan = pb.TimingPlan(runs=1, blocks=1)
         call = stub.Measure(
             pb.MeasureRequest(token=lease.token, artifact=artifact.digest, plan=plan)

@@ -72,7 +72,7 @@ class TestWithoutNamespaces:
 
     def test_an_agent_that_requires_all_of_it_refuses(self, plain: Artifact) -> None:
         runner = ProcessRunner(namespaces=False, require_sandbox=True)
-        with pytest.raises(Unsupported, match="runs confined programs only.*no namespaces"):
+        with pytest.raises(Unsupported, match=r"runs confined programs only.*no namespaces"):
             runner.verify(job_of(plain))
 
 
