@@ -6,6 +6,7 @@ kind = "rpi4"
 address = "192.0.2.14:7010"
 tags = ["rack1"]
 ```
+The keys of its wire are in wires.py.
 Built in: `local`, this machine, and `sim:rpi4[-2][?seed=1&clock_mhz=1500&fault=hang]`; `-2` is the
 second of a simulated rack. Both start the real agent in this process, on a free loopback port.
 """
@@ -29,8 +30,10 @@ from hil_lab.simboard.board import CLOCKS_MHZ, KIND, SimSettings, sim_machine
 from hil_lab.simboard.emulator import emulated_numbers
 from hil_lab.simboard.faults import FAULTS, interceptors
 from hil_lab.simboard.noise import FIRST_UNIT
+from hil_lab.wires import WIRE_KEYS, named, tls_files
 from host.boards.client import BoardClient
 from host.boards.pool import Pool
+from host.boards.tls import TlsFiles
 from host.errors import CallerError, RecipeError
 from host.registry import did_you_mean
 
@@ -41,12 +44,25 @@ DEFAULT_INVENTORY = Path("boards.toml")
 
 @dataclass(frozen=True, slots=True)
 class BoardEntry:
-    """One board of the inventory."""
+    """One board of the inventory; without `tls` its wire is plain text."""
 
     name: str
     kind: str
     address: str
     tags: tuple[str, ...] = ()
+    tls: TlsFiles | None = None
+
+    def client(self) -> BoardClient:
+        """Return a client of the board; raises CallerError where our certificate is not there."""
+        if self.tls is None:
+            return BoardClient(self.address)
+        server_name = named(self.name, self.address)
+        try:
+            return BoardClient(self.address, tls=self.tls, server_name=server_name)
+        except CallerError as e:
+            raise CallerError(
+                f"{self.name}: {e}, or say insecure = true on a network that you trust"
+            ) from e
 
 
 def read_inventory(path: Path) -> dict[str, BoardEntry]:
@@ -59,7 +75,10 @@ def read_inventory(path: Path) -> dict[str, BoardEntry]:
         raise RecipeError(f"{path}: {e}") from e
     _refuse_unknown(tables, {"boards"}, str(path))
     boards = tables.get("boards", {})
-    return {name: _entry(name, table, f"{path}: boards.{name}") for name, table in boards.items()}
+    return {
+        name: _entry(name, table, f"{path}: boards.{name}", path.parent)
+        for name, table in boards.items()
+    }
 
 
 def select(inventory: Mapping[str, BoardEntry], selector: str) -> list[BoardEntry]:
@@ -111,7 +130,7 @@ def open_board(
     entries = select(inventory or _default_inventory(), name)
     if len(entries) > 1:
         raise CallerError(f'"{name}" is {len(entries)} boards, name one or use a pool')
-    with BoardClient(entries[0].address) as client:
+    with entries[0].client() as client:
         yield client
 
 
@@ -125,7 +144,7 @@ def open_pool(
             clients = {selector: stack.enter_context(open_board(selector))}
         else:
             entries = select(inventory or _default_inventory(), selector)
-            clients = {e.name: stack.enter_context(BoardClient(e.address)) for e in entries}
+            clients = {e.name: stack.enter_context(e.client()) for e in entries}
         yield Pool(clients, holder)
 
 
@@ -187,14 +206,15 @@ def _fault(name: str) -> str | None:
     return sim_settings(name).fault if name.startswith(KIND) else None
 
 
-def _entry(name: str, table: Any, where: str) -> BoardEntry:
+def _entry(name: str, table: Any, where: str, folder: Path) -> BoardEntry:
     if not isinstance(table, dict):
         raise RecipeError(f"{where}: must be a table with kind and address")
-    _refuse_unknown(table, {"kind", "address", "tags"}, where)
+    _refuse_unknown(table, {"kind", "address", "tags", *WIRE_KEYS}, where)
     for key in ("kind", "address"):
         if not isinstance(table.get(key), str):
             raise RecipeError(f"{where}.{key}: must be given, as a string")
-    return BoardEntry(name, table["kind"], table["address"], tuple(table.get("tags", ())))
+    tls = tls_files(table, where, folder)
+    return BoardEntry(name, table["kind"], table["address"], tuple(table.get("tags", ())), tls)
 
 
 def _refuse_unknown(table: Mapping[str, Any], known: set[str], where: str) -> None:

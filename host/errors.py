@@ -12,6 +12,7 @@ HilError
     ├── StoreError                 the database or the disk failed
     └── BoardError                 a board or the wire to it failed
         ├── BoardUnreachable       a retry may help
+        ├── AccessRefused          the board does not let us in, or is not the one we trust
         ├── BoardBusy              somebody else holds the lease
         ├── LeaseLost              ours expired or was taken over
         ├── ArtifactRejected       a retry cannot help
@@ -67,6 +68,10 @@ class BoardError(WorldError):
 
 class BoardUnreachable(BoardError):
     """No answer; a retry may help."""
+
+
+class AccessRefused(BoardError):
+    """Certificates do not agree, or our role does not cover the call; a retry cannot help."""
 
 
 class BoardBusy(BoardError):

@@ -41,7 +41,7 @@ def _state(name: str) -> dict[str, Any]:
     try:
         with open_board(name) as client:
             info = client.describe()
-    except BoardError as e:
+    except (BoardError, CallerError) as e:
         return {"name": name, "state": "unreachable", "why": str(e)}
     return {
         "name": name,

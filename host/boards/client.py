@@ -8,39 +8,47 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-import grpc
-
 from host.artifact import RUNTIME_ABI
 from host.boards.session import CALL_DEADLINE_S, BoardSession, RunLimits
+from host.boards.tls import TlsFiles, disagreement
 from host.boards.types import BoardInfo, Conditions, Lease
 from host.boards.wire import mapped, open_channel, retried
-from host.errors import BoardBusy, VersionMismatch
+from host.errors import AccessRefused, BoardBusy, BoardUnreachable, VersionMismatch
 from protos import board_pb2 as pb
 from protos import board_pb2_grpc
 from protos.convert import from_message
 from protos.version import SERVICE_VERSION
 
 BUSY_POLL_S = 0.5
+# Telemetry without end is asked for in calls that have one.
+TELEMETRY_S = 600.0
+SHORTEST_PERIOD_S = 0.05
 
 
 class BoardClient:
-    """One board by its address; `deadline_s` bounds every short call, retries included."""
+    """One board by its address; `deadline_s` bounds every short call, retries included.
+
+    Without `tls` the wire is plain text, for loopback and networks that are to be trusted.
+    """
 
     def __init__(
         self,
         address: str,
         *,
         deadline_s: float = CALL_DEADLINE_S,
-        credentials: grpc.ChannelCredentials | None = None,
+        tls: TlsFiles | None = None,
+        server_name: str = "",
     ) -> None:
         self.address = address
         self._deadline_s = deadline_s
-        self._channel = open_channel(address, credentials)
+        self._tls = tls
+        self._server_name = server_name
+        self._channel = open_channel(address, tls, server_name)
         self._stub = board_pb2_grpc.BoardStub(self._channel)
 
     def __enter__(self) -> BoardClient:
@@ -60,7 +68,7 @@ class BoardClient:
 
     def describe(self) -> BoardInfo:
         """Return what the board is; raises VersionMismatch for an agent of another service."""
-        reply = self._call(self._stub.Describe, pb.DescribeRequest())
+        reply = self._call("Describe", pb.DescribeRequest())
         info = _info(reply)
         if info.service_version != SERVICE_VERSION:
             raise VersionMismatch(
@@ -94,8 +102,18 @@ class BoardClient:
 
     def telemetry(self, period_s: float = 1.0, count: int = 0) -> Iterator[Conditions]:
         """Yield the board's conditions every period; for ever with count 0."""
-        with mapped(self.address):
-            stream = self._stub.Telemetry(pb.TelemetryRequest(period_s=period_s, count=count))
+        if count:
+            yield from self._telemetry(period_s, count)
+            return
+        per_call = max(1, int(TELEMETRY_S / max(period_s, SHORTEST_PERIOD_S)))
+        while True:
+            yield from self._telemetry(period_s, per_call)
+
+    def _telemetry(self, period_s: float, count: int) -> Iterator[Conditions]:
+        request = pb.TelemetryRequest(period_s=period_s, count=count)
+        timeout_s = count * max(period_s, SHORTEST_PERIOD_S) * 2 + self._deadline_s
+        with mapped(self.address, "Telemetry"):
+            stream = self._stub.Telemetry(request, timeout=timeout_s)
             try:
                 for message in stream:
                     yield from_message(Conditions, message)
@@ -107,7 +125,7 @@ class BoardClient:
         request = pb.AcquireRequest(holder=holder, ttl_s=ttl_s, nonce=nonce)
         while True:
             try:
-                reply = self._call(self._stub.Acquire, request)
+                reply = self._call("Acquire", request)
                 return Lease(reply.token.fence, reply.token.secret, reply.ttl_s)
             except BoardBusy:
                 left = until - time.monotonic()
@@ -115,10 +133,19 @@ class BoardClient:
                     raise
                 time.sleep(min(BUSY_POLL_S, left))
 
-    def _call(self, method: Callable[..., Any], request: Any) -> Any:
-        return retried(
-            lambda left_s: method(request, timeout=left_s), self.address, self._deadline_s
-        )
+    def _call(self, name: str, request: Any) -> Any:
+        method = getattr(self._stub, name)
+        try:
+            return retried(
+                lambda left_s: method(request, timeout=left_s),
+                self.address,
+                self._deadline_s,
+                name,
+            )
+        except BoardUnreachable as e:
+            if self._tls and (why := disagreement(self.address, self._tls, self._server_name)):
+                raise AccessRefused(f"{self.address}: {why}") from e
+            raise
 
 
 def _info(reply: Any) -> BoardInfo:

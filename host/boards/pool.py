@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 from host.boards.client import BoardClient
 from host.boards.session import BoardSession
-from host.errors import BoardBusy, BoardUnreachable, LeaseLost, VersionMismatch
+from host.errors import AccessRefused, BoardBusy, BoardUnreachable, LeaseLost, VersionMismatch
 
 POLL_S = 0.2
 
@@ -51,7 +51,7 @@ class Pool:
                     return name, stack.enter_context(self._held(name))
                 except BoardBusy as e:
                     busy.append(str(e))
-                except (BoardUnreachable, VersionMismatch) as e:
+                except (AccessRefused, BoardUnreachable, VersionMismatch) as e:
                     self.dropped[name] = str(e)
             self._wait(busy, until)
 

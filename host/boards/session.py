@@ -29,7 +29,8 @@ from protos.convert import from_message, to_message
 
 CHUNK_BYTES = 1 << 20
 UPLOAD_ATTEMPTS = 3
-CALL_DEADLINE_S = 20.0
+CALL_DEADLINE_S = 9.0
+UPLOAD_DEADLINE_S = 20.0
 RELEASE_DEADLINE_S = 3.0
 LOAD_MARGIN_S = 60.0
 PROFILE_REPEATS = 20
@@ -74,7 +75,7 @@ class BoardSession:
         """Run the artifact's golden input on the board and return exact differences."""
         self.upload(artifact)
         request = pb.VerifyRequest(**self._run_fields(artifact))
-        with self._running():
+        with self._running("Verify"):
             reply = self._stub.Verify(request, timeout=self._run_timeout_s)
         return from_message(VerifyReport, reply)
 
@@ -95,7 +96,7 @@ class BoardSession:
         )
         blocks: list[Block] = []
         energy: Energy | None = None
-        with self._running():
+        with self._running("Measure"):
             for event in self._stub.Measure(request, timeout=self._measure_timeout_s(protocol)):
                 kind = event.WhichOneof("event")
                 if kind == "block":
@@ -114,7 +115,7 @@ class BoardSession:
         request = pb.ProfileRequest(
             repeats=repeats, synthetic_weights=synthetic_weights, **self._run_fields(artifact)
         )
-        with self._running():
+        with self._running("Profile"):
             reply = self._stub.Profile(request, timeout=self._run_timeout_s)
         return from_message(Profile, reply)
 
@@ -123,8 +124,8 @@ class BoardSession:
         self.upload(artifact)
         requests = self._infer_requests(artifact, samples)
         outputs = []
-        with self._running():
-            for reply in self._stub.Infer(requests):
+        with self._running("Infer"):
+            for reply in self._stub.Infer(requests, timeout=self._infer_timeout_s(samples)):
                 tensor = reply.outputs
                 outputs.append(np.frombuffer(tensor.data, tensor.dtype).reshape(tensor.shape))
         return np.concatenate(outputs)
@@ -139,7 +140,7 @@ class BoardSession:
         self._heart.join(timeout=RELEASE_DEADLINE_S)
         request = pb.ReleaseRequest(token=self._token)
         try:
-            with mapped(self.info.name):
+            with mapped(self.info.name, "Release"):
                 self._stub.Release(request, timeout=RELEASE_DEADLINE_S)
         except (LeaseLost, BoardUnreachable):
             return
@@ -177,8 +178,8 @@ class BoardSession:
             for start in range(offset + CHUNK_BYTES, len(data), CHUNK_BYTES):
                 yield pb.BlobChunk(data=data[start : start + CHUNK_BYTES])
 
-        with self._running():
-            self._stub.PutBlob(chunks(), timeout=CALL_DEADLINE_S + len(data) / CHUNK_BYTES)
+        with self._running("PutBlob"):
+            self._stub.PutBlob(chunks(), timeout=UPLOAD_DEADLINE_S + len(data) / CHUNK_BYTES)
 
     def _measurement(
         self,
@@ -212,6 +213,10 @@ class BoardSession:
         phases_s = plan.gate_wait_s + plan.warmup_cap_s + plan.cap_s
         return plan.idle_s + plan.blocks * (phases_s + self._run_timeout_s)
 
+    def _infer_timeout_s(self, samples: np.ndarray) -> float:
+        """As long as the board may take, which has a deadline for every message of samples."""
+        return self._run_timeout_s + self._limits.deadline_s * len(samples)
+
     def _run_fields(self, artifact: Artifact) -> dict[str, Any]:
         return {
             "token": self._token,
@@ -220,10 +225,10 @@ class BoardSession:
             "memory_limit_bytes": self._limits.memory_bytes,
         }
 
-    def _running(self) -> Any:
+    def _running(self, what: str) -> Any:
         if self._lost:
             raise self._lost
-        return mapped(self.info.name)
+        return mapped(self.info.name, what)
 
     def _call(self, name: str, **fields: Any) -> Any:
         """Make a short idempotent call with our token."""
@@ -232,7 +237,7 @@ class BoardSession:
         request = getattr(pb, f"{name}Request")(token=self._token, **fields)
         method = getattr(self._stub, name)
         return retried(
-            lambda left_s: method(request, timeout=left_s), self.info.name, CALL_DEADLINE_S
+            lambda left_s: method(request, timeout=left_s), self.info.name, CALL_DEADLINE_S, name
         )
 
     def _beat(self, period_s: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from host.boards.protocol import MeasureProtocol, Verdict
@@ -65,7 +65,7 @@ class Lease:
     """Our exclusive use of a board."""
 
     fence: int
-    secret: str
+    secret: str = field(repr=False)
     ttl_s: float
 
 

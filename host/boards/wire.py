@@ -1,6 +1,7 @@
 """The wire to a board: channel, retries, and gRPC errors mapped once to the host's; knows no call.
 
-Keepalive: without ping_timeout_ms a frozen board goes unnoticed for a minute.
+Keepalive: a frozen board is noticed after 8 s, in the middle of a call or before its first byte;
+without ping_timeout_ms it goes unnoticed for a minute.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 
 import grpc
 
+from host.boards.tls import TlsFiles
 from host.errors import (
+    AccessRefused,
     ArtifactRejected,
     BoardBusy,
     BoardError,
@@ -23,9 +26,11 @@ from host.errors import (
 )
 
 KEEPALIVE_OPTIONS = (
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.ping_timeout_ms", 3_000),
+    # How long a connection may take to be made: 20 s by default.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 64 << 20),
@@ -50,37 +55,50 @@ _BY_REASON: dict[str, type[BoardError]] = {
     "busy": BoardBusy,
     "quarantined": BoardBusy,
     "lease": LeaseLost,
+    "role": AccessRefused,
+    "revoked": AccessRefused,
     "version": VersionMismatch,
     "corrupt": CorruptUpload,
     "missing": MissingOnBoard,
 }
 
 
-def open_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
-    """Return a channel that notices a dead or frozen board."""
-    if credentials:
-        return grpc.secure_channel(address, credentials, options=KEEPALIVE_OPTIONS)
-    return grpc.insecure_channel(address, options=KEEPALIVE_OPTIONS)
+def open_channel(address: str, tls: TlsFiles | None, server_name: str = "") -> grpc.Channel:
+    """Return a channel that notices a dead or frozen board.
+
+    `server_name` is whom the board's certificate must name, where that is not its address.
+    """
+    if tls is None:
+        return grpc.insecure_channel(address, options=KEEPALIVE_OPTIONS)
+    named = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
+    return grpc.secure_channel(address, tls.credentials(), options=(*KEEPALIVE_OPTIONS, *named))
 
 
 @contextmanager
-def mapped(where: str) -> Iterator[None]:
-    """Raise gRPC errors as the host's own, with the board's address in front."""
+def mapped(where: str, what: str = "a call", since_s: float | None = None) -> Iterator[None]:
+    """Raise gRPC errors as the host's own: which board, what waited for it, and how long.
+
+    `since_s` is when the waiting began by the monotonic clock, where that was before.
+    """
+    start_s = time.monotonic() if since_s is None else since_s
     try:
         yield
     except grpc.RpcError as e:
-        raise _error(where, e) from e
+        raise _error(where, e, f"{what} after {time.monotonic() - start_s:.1f} s") from e
 
 
-def retried(call: Callable[[float], Any], where: str, deadline_s: float) -> Any:
+def retried(
+    call: Callable[[float], Any], where: str, deadline_s: float, what: str = "a call"
+) -> Any:
     """Call something idempotent until it answers, an attempt's worth at a time, or time is up.
 
     `call` gets the seconds that it may take.
     """
-    end = time.monotonic() + deadline_s
+    start = time.monotonic()
+    end = start + deadline_s
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with mapped(where):
+            with mapped(where, what, start):
                 return call(max(0.001, end - time.monotonic()))
         except BoardUnreachable:
             pause = BACKOFF_S * 2**attempt
@@ -90,7 +108,7 @@ def retried(call: Callable[[float], Any], where: str, deadline_s: float) -> Any:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _error(where: str, error: Any) -> BoardError:
+def _error(where: str, error: Any, waited: str) -> BoardError:
     code, details = error.code(), error.details()
     trailing = dict(error.trailing_metadata() or ())
     reason = str(trailing.get(REASON_KEY, ""))
@@ -100,7 +118,7 @@ def _error(where: str, error: Any) -> BoardError:
     if reason:
         return _BY_REASON.get(reason, ArtifactRejected)(message)
     if code in _UNREACHABLE:
-        return BoardUnreachable(f"{where}: no answer ({code.name}: {details})")
+        return BoardUnreachable(f"{where}: no answer to {waited} ({code.name}: {details})")
     if code is grpc.StatusCode.CANCELLED:
         return MeasurementFailed(message, "cancelled")
     if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -17,6 +17,7 @@ from hil_lab.inventory import (
     sim_settings,
 )
 from hil_lab.simboard.board import SimSettings
+from host.boards.tls import TlsFiles
 from host.errors import CallerError, RecipeError
 from tests.contracts.support import fake_machine
 
@@ -29,9 +30,14 @@ def read(tmp_path: Path, text: str) -> dict[str, BoardEntry]:
     return read_inventory(path)
 
 
+def own_files() -> TlsFiles:
+    own = Path.home() / ".config" / "hil-lab"
+    return TlsFiles(own / "ca.crt", own / "client.crt", own / "client.key")
+
+
 def test_an_inventory_is_read(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD) == {
-        "pi4-01": BoardEntry("pi4-01", "rpi4", "192.0.2.14:7010", ("rack1",))
+        "pi4-01": BoardEntry("pi4-01", "rpi4", "192.0.2.14:7010", ("rack1",), own_files())
     }
 
 
