@@ -80,11 +80,11 @@ def _arrays(body: bytes, count: int) -> tuple[np.ndarray, ...]:
 
 def _array(source: IO[bytes]) -> np.ndarray:
     """Read one array by hand: numpy's reader makes room for whatever shape a header claims."""
-    version = np.lib.format.read_magic(source)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(source)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }[version]
-    shape, fortran, dtype = read(source)  # type: ignore[no-untyped-call]
+    shape, fortran, dtype = read(source)
     data = source.read(dtype.itemsize * math.prod(shape))
     return np.ndarray(shape, dtype, data, order="F" if fortran else "C").copy()

@@ -54,4 +54,5 @@ def write_ledger(path: Path, entries: Sequence[Entry]) -> None:
 
 def _entry(row: dict[str, Any]) -> Entry:
     known = {field.name for field in fields(Entry)}
-    return Entry(**{k: tuple(v) if k == "hosts" else v for k, v in row.items() if k in known})
+    values: dict[str, Any] = {name: row[name] for name in known}
+    return Entry(**{**values, "hosts": tuple(values["hosts"])})
