@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 
+from device_agent.child import sandbox_lacks
 from device_agent.local import local_machine
 from device_agent.server import LOOPBACK, ServerOptions, make_server
 
@@ -27,6 +28,9 @@ def run_agent(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as e:
         sys.stderr.write(f"error: {e}\n")
         return 2
+    if args.require_sandbox and (lacks := sandbox_lacks()):
+        sys.stderr.write(f"error: programs cannot be confined here: {lacks}\n")
+        return 1
     machine = local_machine(args.name, args.kind, require_sandbox=args.require_sandbox)
     server, port = make_server(machine, args.state, options)
     server.start()

@@ -10,6 +10,7 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -146,6 +147,16 @@ class Child:
     def _read_errors(self, stream: IO[bytes]) -> None:
         while data := stream.read1(4096):  # type: ignore[attr-defined]
             self._stderr = (self._stderr + data)[-STDERR_TAIL_BYTES:]
+
+
+def sandbox_lacks() -> str:
+    """Return what this machine does not grant to confine a program; '' where it grants all."""
+    command = (sys.executable, "-m", "device_agent.sandbox")
+    environment = _environment({})
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return (
+        "; ".join((done.stdout or done.stderr).split("\n")).strip("; ") if done.returncode else ""
+    )
 
 
 def _environment(manifest: Mapping[str, Any]) -> dict[str, str]:

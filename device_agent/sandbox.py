@@ -74,6 +74,13 @@ def confine(wanted: Confinement) -> Confined:
     return Confined(2 if entered else 0, tuple(notes))
 
 
+def main() -> int:
+    """Confine this process and say what could not be done: `python -m device_agent.sandbox`."""
+    notes = confine(Confinement(memory_bytes=1 << 30)).notes
+    sys.stdout.write("".join(f"{note}\n" for note in notes))
+    return 1 if notes else 0
+
+
 def _enter(wanted: Confinement, notes: list[str]) -> bool:
     if not wanted.namespaces:
         notes.append("sandbox: no namespaces: the program is emulated")
@@ -156,3 +163,7 @@ def _owner(process: Path) -> int | None:
         return process.stat().st_uid
     except OSError:  # it has ended
         return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

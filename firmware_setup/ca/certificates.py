@@ -65,9 +65,10 @@ def leaf(
     board = wanted.purpose == "board"
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if board else ExtendedKeyUsageOID.CLIENT_AUTH
     issuer = authority.certificate
+    left = (issuer.not_valid_after_utc - now).days  # it is worth nothing once the authority is not
     signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     return (
-        _builder(_name(wanted.name), issuer.subject, key, now, days)
+        _builder(_name(wanted.name), issuer.subject, key, now, min(days, left))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True, signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=True)
