@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from device_agent.errors import Busy, CorruptBlob, DiskFull, Missing, Rejected
 DEFAULT_BUDGET_BYTES = 2 << 30
 UPLOAD_WAIT_S = 15.0
 MAX_MANIFEST_BYTES = 16 << 20
+MANIFESTS_BYTES = 256 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 Sync = Callable[[int], None]
@@ -183,7 +185,17 @@ class ArtifactStore:
         with _no_room_is_disk_full(digest):
             temporary.write_bytes(manifest_json)
             temporary.rename(self._folder / digest)
+        self._forget_old()
         return digest
+
+    def _forget_old(self) -> None:
+        """Keep the newest manifests that fit; whoever runs an older one sends it again."""
+        files = sorted(self._folder.iterdir(), key=lambda f: f.stat().st_mtime_ns, reverse=True)
+        sizes = itertools.accumulate(file.stat().st_size for file in files)
+        for file in (
+            f for f, up_to in zip(files, list(sizes), strict=True) if up_to > MANIFESTS_BYTES
+        ):
+            file.unlink()
 
     def manifest(self, digest: str) -> Mapping[str, Any]:
         """Return a registered manifest; raises Missing."""

@@ -28,6 +28,9 @@ from device_agent.values import Job
 POLL_S = 0.02
 STDERR_TAIL_BYTES = 400
 WAITING_FRAMES = 8
+# What a program may see of the daemon's environment.
+KEPT = frozenset({"PATH", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "HIL_TVM_RUNTIME"})
+KEPT_FAMILIES = ("LC_", "PYTHON", "OMP_", "TVM_", "QEMU_")
 
 
 class Child:
@@ -160,7 +163,7 @@ def sandbox_lacks() -> str:
 
 
 def _environment(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return the worker's variables: none of the daemon's secrets could be among them."""
+    """Return the worker's variables: of the daemon's own, those that cannot be secrets."""
     threads = str(manifest.get("threads", 1))
     root = str(Path(__file__).resolve().parent.parent)
     ours = {
@@ -169,7 +172,8 @@ def _environment(manifest: Mapping[str, Any]) -> dict[str, str]:
         "PYTHONPATH": root,
         "PYTHONSAFEPATH": "1",  # nothing is imported from where the daemon happens to stand
     }
-    return {**os.environ, **ours}
+    kept = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith(KEPT_FAMILIES)}
+    return {**kept, **ours}
 
 
 def _close(stream: IO[bytes] | None) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from device_agent.errors import Busy, NotYourLease, Rejected
 
 MAX_TTL_S = 3600.0
+MAX_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Leases:
         """Grant the board, or raise Busy; the same nonce gets the same lease again."""
         if not 0 < ttl_s <= MAX_TTL_S:
             raise Rejected(f"a lease lasts more than 0 and at most {MAX_TTL_S:g} s, not {ttl_s:g}")
+        if len(holder) > MAX_NAME or len(nonce) > MAX_NAME or not holder.isprintable():
+            raise Rejected(f"a holder is named by at most {MAX_NAME} characters that can be shown")
         with self._lock:
             live = self.current()
             if live and not (nonce and live.nonce == nonce):

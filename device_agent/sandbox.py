@@ -33,13 +33,14 @@ SYSTEM_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/sys/devices/syst
 class Confinement:
     """How to confine a program: `files` are all that it is shown of its own.
 
-    Under emulation there are no `namespaces`: the emulator has threads and paths of its own.
+    Under emulation a root of `own_files` is out of reach: the emulator has paths of its own.
     With `required`, a worker that cannot do all of it refuses to work.
     """
 
     memory_bytes: int
     files: tuple[Path, ...] = ()
     namespaces: bool = True
+    own_files: bool = True
     required: bool = False
 
 
@@ -60,11 +61,11 @@ def confine(wanted: Confinement) -> Confined:
     run = os.getpid()
     entered = _enter(wanted, notes)
     _attempt(notes, "limits", lambda: _limit(wanted.memory_bytes, alone=entered))
-    if not entered and os.geteuid() == 0:
-        notes.append("sandbox: user: root may read every file and start any number of processes")
-    if entered and _attempt(notes, "file system", lambda: namespaces.show_only(_shown(wanted))):
+    if entered and _show(wanted, notes):
         _attempt(notes, "user", lambda: namespaces.become_nobody(run))
         _use_scratch()
+    if os.geteuid() == 0:
+        notes.append("sandbox: user: root may read its files and start any number of processes")
     _attempt(notes, "privileges", linux.gain_nothing)
     _attempt(notes, "system calls", refuse_calls)
     if notes and wanted.required:
@@ -83,9 +84,16 @@ def main() -> int:
 
 def _enter(wanted: Confinement, notes: list[str]) -> bool:
     if not wanted.namespaces:
-        notes.append("sandbox: no namespaces: the program is emulated")
+        notes.append("sandbox: namespaces: not asked for")
         return False
     return _attempt(notes, "namespaces", namespaces.enter)
+
+
+def _show(wanted: Confinement, notes: list[str]) -> bool:
+    if not wanted.own_files:
+        notes.append("sandbox: file system: the program is emulated")
+        return False
+    return _attempt(notes, "file system", lambda: namespaces.show_only(_shown(wanted)))
 
 
 def _attempt(notes: list[str], what: str, step: Callable[[], None]) -> bool:

@@ -32,8 +32,8 @@ T = TypeVar("T")
 class ProcessRunner:
     """A Runner whose every job is a fresh `command` that speaks worker.py's frames.
 
-    Without `namespaces` (the command is an emulator) a program is confined less, and with
-    `require_sandbox` one that cannot be confined in full is refused.
+    Without `namespaces`, or a root of `own_files` (the command is an emulator), a program is
+    confined less; with `require_sandbox` one that cannot be confined in full is refused.
     """
 
     def __init__(
@@ -42,13 +42,18 @@ class ProcessRunner:
         counters: Sequence[str] | None = None,
         *,
         namespaces: bool = True,
+        own_files: bool = True,
         require_sandbox: bool = False,
     ) -> None:
         self._command = command
         if counters is None:
             counters = DEFAULT_COUNTERS.get(platform.machine(), ())
         self._counters = tuple(counters)
-        self._sandbox = {"namespaces": namespaces, "required": require_sandbox}
+        self._sandbox = {
+            "namespaces": namespaces,
+            "own_files": own_files,
+            "required": require_sandbox,
+        }
         self._child: Child | None = None
 
     def block(self, job: Job, plan: TimingPlan, on_phase: OnPhase) -> Block:

@@ -64,4 +64,4 @@ def find_emulator(root: Path | None = None) -> Emulator | None:
 def emulated_numbers() -> ProcessRunner | None:
     """Return a runner of aarch64 programs, or None where this machine cannot emulate them."""
     emulator = None if platform.machine() == ARCH else find_emulator()
-    return ProcessRunner(emulator.command(), counters=(), namespaces=False) if emulator else None
+    return ProcessRunner(emulator.command(), counters=(), own_files=False) if emulator else None

@@ -157,3 +157,19 @@ def test_a_stalled_upload_makes_the_next_one_busy(
 
     store.put(sha(b"slow"), 4, 0, stalled())
     assert sha(b"slow") in store
+
+
+def test_old_manifests_are_forgotten_once_they_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "MANIFESTS_BYTES", 2500)
+    store = ArtifactStore(tmp_path, BlobStore(tmp_path))
+    library = hashlib.sha256(b"x").hexdigest()
+    store.blobs.put(library, 1, 0, [b"x"])
+    manifest = {"library": {"digest": library}, "weights": [], "golden": None}
+    digests = [
+        store.put(json.dumps({**manifest, "n": n, "pad": "x" * 1000}).encode(), lambda m: None)
+        for n in range(4)
+    ]
+    kept = {path.name for path in (tmp_path / "artifacts").iterdir()}
+    assert digests[-1] in kept and digests[0] not in kept and len(kept) == 2

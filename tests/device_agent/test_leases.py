@@ -89,3 +89,9 @@ def test_release_frees_the_board_at_once(leases: Leases) -> None:
 def test_an_impossible_ttl_is_refused(leases: Leases, ttl_s: float) -> None:
     with pytest.raises(Rejected):
         leases.acquire("first", ttl_s, "a")
+
+
+@pytest.mark.parametrize("holder", ["x" * 201, "me\x1b[2J", "a\nb"])
+def test_a_holder_that_a_terminal_could_not_show_is_refused(holder: str, tmp_path: Path) -> None:
+    with pytest.raises(Rejected, match="characters that can be shown"):
+        Leases(tmp_path / "fence").acquire(holder, 3.0, "")

@@ -67,12 +67,12 @@ class TestWithoutNamespaces:
     def test_what_is_missing_stands_on_the_result(self, plain: Artifact) -> None:
         runner = ProcessRunner(counters=(), namespaces=False)
         block = runner.block(job_of(plain), QUICK, lambda _: None)
-        assert "sandbox: no namespaces: the program is emulated" in block.notes
+        assert "sandbox: namespaces: not asked for" in block.notes
         assert block.notes == runner.profile(job_of(plain), 2).notes
 
     def test_an_agent_that_requires_all_of_it_refuses(self, plain: Artifact) -> None:
         runner = ProcessRunner(namespaces=False, require_sandbox=True)
-        with pytest.raises(Unsupported, match=r"runs confined programs only.*no namespaces"):
+        with pytest.raises(Unsupported, match=r"runs confined programs only.*namespaces"):
             runner.verify(job_of(plain))
 
 
@@ -167,3 +167,16 @@ class TestUsage:
         assert resident_bytes(1, proc=tmp_path) == 4 * page
         assert resident_bytes(1, wrappers=2, proc=tmp_path) == page
         assert resident_bytes(9, proc=tmp_path) == 0
+
+
+class TestEnvironment:
+    @pytest.mark.tvm
+    def test_a_worker_sees_no_secret_of_the_daemons_environment(
+        self, library: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CLOUD_SECRET_KEY", "hush")
+        script = "import os, sys; sys.exit(' '.join(os.environ))"
+        job = job_of(plain_artifact(tmp_path / "a", library))
+        with pytest.raises(Crashed) as caught:
+            ProcessRunner((sys.executable, "-c", script)).verify(job)
+        assert "PATH" in str(caught.value) and "SECRET" not in str(caught.value)
