@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -191,11 +190,11 @@ class ArtifactStore:
     def _forget_old(self) -> None:
         """Keep the newest manifests that fit; whoever runs an older one sends it again."""
         files = sorted(self._folder.iterdir(), key=lambda f: f.stat().st_mtime_ns, reverse=True)
-        sizes = itertools.accumulate(file.stat().st_size for file in files)
-        for file in (
-            f for f, up_to in zip(files, list(sizes), strict=True) if up_to > MANIFESTS_BYTES
-        ):
-            file.unlink()
+        up_to_bytes = 0
+        for file in files:
+            up_to_bytes += file.stat().st_size
+            if up_to_bytes > MANIFESTS_BYTES:
+                file.unlink()
 
     def manifest(self, digest: str) -> Mapping[str, Any]:
         """Return a registered manifest; raises Missing."""

@@ -86,5 +86,7 @@ def _array(source: IO[bytes]) -> np.ndarray:
         (2, 0): np.lib.format.read_array_header_2_0,
     }[version]
     shape, fortran, dtype = read(source)
+    if any(length < 0 for length in shape):
+        raise ValueError(f"an array of shape {shape}")
     data = source.read(dtype.itemsize * math.prod(shape))
     return np.ndarray(shape, dtype, data, order="F" if fortran else "C").copy()

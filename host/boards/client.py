@@ -25,6 +25,7 @@ from protos.convert import from_message
 from protos.version import SERVICE_VERSION
 
 BUSY_POLL_S = 0.5
+HUNG_UP = "Socket closed"  # what gRPC says where the board took plain text for a bad handshake
 # Telemetry without end is asked for in calls that have one.
 TELEMETRY_S = 600.0
 SHORTEST_PERIOD_S = 0.05
@@ -145,6 +146,8 @@ class BoardClient:
         except BoardUnreachable as e:
             if self._tls and (why := disagreement(self.address, self._tls, self._server_name)):
                 raise AccessRefused(f"{self.address}: {why}") from e
+            if self._tls is None and HUNG_UP in str(e):
+                raise BoardUnreachable(f"{e}; if it expects TLS, see ca, cert and key") from e
             raise
 
 

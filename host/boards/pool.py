@@ -36,7 +36,7 @@ class Pool:
             name, session = self._take(stack, time.monotonic() + wait_s)
             try:
                 yield session
-            except (BoardUnreachable, LeaseLost) as e:
+            except (AccessRefused, BoardUnreachable, LeaseLost) as e:
                 self.dropped[name] = str(e)
                 raise
 

@@ -23,7 +23,7 @@ from host.boards.types import (
 )
 from host.boards.wire import CorruptUpload, mapped, retried
 from host.canonical import canonical_json
-from host.errors import BoardUnreachable, HilError, LeaseLost, MeasurementFailed
+from host.errors import AccessRefused, BoardUnreachable, HilError, LeaseLost, MeasurementFailed
 from protos import board_pb2 as pb
 from protos.convert import from_message, to_message
 
@@ -142,7 +142,7 @@ class BoardSession:
         try:
             with mapped(self.info.name, "Release"):
                 self._stub.Release(request, timeout=RELEASE_DEADLINE_S)
-        except (LeaseLost, BoardUnreachable):
+        except (AccessRefused, LeaseLost, BoardUnreachable):
             return
 
     def _infer_requests(self, artifact: Artifact, samples: np.ndarray) -> Iterator[Any]:

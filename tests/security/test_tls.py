@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +18,16 @@ from device_agent.access import CALLS, Call
 from device_agent.server import ServerOptions, make_server
 from firmware_setup.ca.certificates import Leaf
 from hil_lab.inventory import open_board, read_inventory, served
+from hil_lab.wires import OWN_FILES
 from host.boards.client import BoardClient
 from host.errors import AccessRefused, BoardUnreachable, CallerError, RecipeError
 from protos import board_pb2 as pb
 from protos import board_pb2_grpc
 from tests.contracts.support import fake_machine
+from tests.hil_lab.commands import hil_lab
 from tests.security.lab import BOARD, Lab, client, files, server_credentials
 
+ROOT = Path(__file__).parent.parent.parent
 ACQUIRE = "/hil.v1.Board/Acquire"
 
 
@@ -68,7 +75,7 @@ class TestRefused:
         with (
             lab.served() as address,
             BoardClient(address, deadline_s=2) as board,
-            pytest.raises(BoardUnreachable),
+            pytest.raises(BoardUnreachable, match="if it expects TLS, see ca, cert and key"),
         ):
             board.describe()
 
@@ -101,6 +108,17 @@ class TestRefused:
             bob = files(lab.person("bob"))
             with client(address, bob) as other:
                 assert other.describe().state == "free"
+
+    def test_revoked_while_it_holds_the_board(self, lab: Lab) -> None:
+        who = files(lab.person("ann"))
+        with (
+            lab.served() as address,
+            client(address, who) as board,
+            pytest.raises(AccessRefused, match="was revoked"),
+            board.lease("ann") as session,
+        ):
+            lab.ca.revoke("ann")
+            session.cancel()
 
     def test_a_board_that_calls(self, lab: Lab) -> None:
         stolen = lab.ca.issue(Leaf("pi4-02", "board"))
@@ -195,6 +213,47 @@ class TestAgent:
     ) -> None:
         assert run_agent([*options, "--state", str(tmp_path)]) == 2
         assert word in capsys.readouterr().err
+
+    def test_a_lab_that_was_made_by_commands_lets_in_and_keeps_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """CA, board and person by the command line; the agent a process of its own."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        own = tmp_path / ".config" / "hil-lab"
+        for arguments in (
+            ("init",),
+            ("issue", BOARD, "--kind", "board", "--out", "board"),
+            ("issue", "ann", "--out", own),
+        ):
+            assert hil_lab("ca", *arguments).status == 0
+        with agent(tmp_path / "board", own / "ca" / "revoked.txt") as port:
+            text = f'[boards.{BOARD}]\nkind = "rpi4"\naddress = "127.0.0.1:{port}"\n'
+            names = "".join(f'{k} = "{own / f}"\n' for k, f in OWN_FILES.items())
+            Path("boards.toml").write_text(text + names)
+            assert hil_lab("boards", "show", BOARD, "--json").json["state"] == "free"
+            assert hil_lab("ca", "revoke", "ann").status == 0
+            done = hil_lab("boards", "show", BOARD)
+        assert done.status == 1
+        assert done.err.endswith('the certificate of "ann" was revoked\n')
+
+
+@contextmanager
+def agent(board: Path, revoked: Path) -> Iterator[int]:
+    """Run `hil-lab agent` with the files of a board; yields its port."""
+    command = [sys.executable, "-m", "device_agent", "--bind", "127.0.0.1:0", "--name", BOARD]
+    command += ["--state", str(board / "state"), "--revoked", str(revoked)]
+    command += ["--tls-cert", str(board / "agent.crt"), "--tls-key", str(board / "agent.key")]
+    command += ["--tls-client-ca", str(board / "ca.crt"), "--require-sandbox"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert running.stdout
+    try:
+        yield int(running.stdout.readline().rpartition(":")[2])
+    finally:
+        running.terminate()
+        running.wait()
+        running.stdout.close()
 
 
 class TestInventory:
