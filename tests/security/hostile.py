@@ -73,8 +73,8 @@ DEEDS = {
 }
 # These have no end of their own.
 ENDLESS = {
-    "fork-bomb": "for (;;) fork();",
-    "fork-and-eat": "while (fork() >= 0); for (;;) EAT",
+    "fork-bomb": 'prctl(PR_SET_NAME, "hil-stray"); for (;;) fork();',
+    "fork-and-eat": 'prctl(PR_SET_NAME, "hil-stray"); while (fork() >= 0); for (;;) EAT',
     "eat": "for (;;) EAT",
     "stray": """
         if (fork() == 0) { fork(); prctl(PR_SET_NAME, "hil-stray"); for (;;) pause(); }

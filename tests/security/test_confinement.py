@@ -168,6 +168,16 @@ class TestUsage:
         assert resident_bytes(1, wrappers=2, proc=tmp_path) == page
         assert resident_bytes(9, proc=tmp_path) == 0
 
+    def test_where_the_kernel_lists_no_children_parents_are_asked(self, tmp_path: Path) -> None:
+        for process, parent in {1: 0, 2: 1, 3: 1, 4: 2, 5: 0}.items():
+            folder = tmp_path / str(process)
+            (folder / "task" / str(process)).mkdir(parents=True)
+            (folder / "stat").write_text(f"{process} (a) 7 (b) S {parent} 0 0")
+            (folder / "statm").write_text("9 1 0 0 0 0 0")
+        page = os.sysconf("SC_PAGE_SIZE")
+        assert resident_bytes(1, proc=tmp_path) == 4 * page
+        assert resident_bytes(1, wrappers=2, proc=tmp_path) == page
+
 
 class TestEnvironment:
     @pytest.mark.tvm

@@ -94,10 +94,8 @@ class TestEndless:
     def test_a_program_is_ended_with_all_that_it_started(
         self, deed: str, board: BoardClient, tmp_path: Path, plain: Artifact
     ) -> None:
-        before = len(psutil.pids())
         error = failure(board, hostile_artifact(tmp_path, deed))
         assert error.reason in ("hang", "memory", "crash")
         assert [p for p in psutil.process_iter(["name"]) if p.info["name"] == "hil-stray"] == []
-        assert len(psutil.pids()) < before + 20
         with board.lease("next") as session:
             assert session.verify(plain).output_range
