@@ -166,10 +166,12 @@ def _environment(manifest: Mapping[str, Any]) -> dict[str, str]:
     """Return the worker's variables: of the daemon's own, those that cannot be secrets."""
     threads = str(manifest.get("threads", 1))
     root = str(Path(__file__).resolve().parent.parent)
+    # Where a board's packages are not Python's own, the daemon's variable says where they are.
+    packages = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(p)]
     ours = {
         "TVM_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": "1",  # namespaces are entered before there are threads
-        "PYTHONPATH": root,
+        "PYTHONPATH": os.pathsep.join([root, *packages]),
         "PYTHONSAFEPATH": "1",  # nothing is imported from where the daemon happens to stand
     }
     kept = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith(KEPT_FAMILIES)}

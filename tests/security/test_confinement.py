@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.errors import Crashed, Unsupported
+from device_agent.program import find_runtime
 from device_agent.seccomp import REFUSED as CALLS
 from device_agent.seccomp import program
 from device_agent.supervise import ProcessRunner
@@ -180,6 +182,29 @@ class TestUsage:
 
 
 class TestEnvironment:
+    @pytest.mark.tvm
+    def test_packages_that_lie_beside_the_agent_are_found(self, plain: Artifact) -> None:
+        """As on a provisioned board: Python has none of its own, PYTHONPATH names them."""
+        python = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
+        if sys.base_prefix == sys.prefix or not python.exists():
+            pytest.skip("not in a virtual environment")
+        code = (
+            "import json, sys; from pathlib import Path\n"
+            "from device_agent.supervise import ProcessRunner\n"
+            "from device_agent.values import Job\n"
+            "root = Path(sys.argv[1])\n"
+            "job = Job(json.loads((root / 'manifest.json').read_text()), root / 'blobs')\n"
+            "print(ProcessRunner(counters=(), require_sandbox=True).verify(job).output_range)\n"
+        )
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{sysconfig.get_path('purelib')}:{ROOT}",
+            "HIL_TVM_RUNTIME": str(find_runtime()),
+        }
+        command = [python, "-S", "-c", code, plain.root]
+        done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True)
+        assert float(done.stdout or 0) > 0, done.stderr
+
     @pytest.mark.tvm
     def test_a_worker_sees_no_secret_of_the_daemons_environment(
         self, library: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
