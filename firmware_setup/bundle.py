@@ -15,10 +15,9 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.resources import as_file, files
 from pathlib import Path
 
-import device_agent
-import protos
 from host.canonical import digest
 from host.errors import BuildError, CallerError
 
@@ -34,6 +33,8 @@ PACKAGES = (
     "ml-dtypes",
     "typing-extensions",
 )
+# Of ours: copied as they are, never imported here.
+OWN = ("device_agent", "protos")
 RUNTIME, RUNTIME_IN_WHEEL = "libtvm_runtime.so", "tvm/lib/libtvm_runtime.so"
 MACHINES = ("aarch64", "x86_64")
 # What Debian 12 can load, as wheels are tagged.
@@ -72,10 +73,10 @@ def bundle(arch: str, python: tuple[int, int], cache: Path) -> Bundle:
 
 
 def _own_files() -> Iterable[tuple[str, Path]]:
-    for package in (device_agent, protos):
-        root = Path(str(package.__file__)).parent
-        for path in root.rglob("*.py"):
-            yield f"{package.__name__}/{path.relative_to(root).as_posix()}", path
+    for package in OWN:
+        with as_file(files(package)) as root:
+            for path in root.rglob("*.py"):
+                yield f"{package}/{path.relative_to(root).as_posix()}", path
 
 
 def _make(

@@ -18,7 +18,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "protos": (),
     "device_agent": ("protos",),
     "host": ("protos",),
-    "firmware_setup": ("protos", "host.boards", "host.errors", "host.registry"),
+    "firmware_setup": ("protos", "host.boards", "host.errors", "host.registry", "host.canonical"),
     "hil_lab": ("protos", "host", "firmware_setup", "device_agent"),
 }
 # What hil_lab takes of the agent, and why.
