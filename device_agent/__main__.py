@@ -14,6 +14,7 @@ import grpc
 
 from device_agent.child import sandbox_lacks
 from device_agent.local import local_machine
+from device_agent.notify import answers, notified
 from device_agent.server import LOOPBACK, ServerOptions, make_server
 
 STOP_GRACE_S = 2.0
@@ -39,7 +40,8 @@ def run_agent(argv: Sequence[str] | None = None) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    ended.wait()
+    with notified(lambda: answers(port)):
+        ended.wait()
     server.stop(STOP_GRACE_S).wait()
     return 0
 

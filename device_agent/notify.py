@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 MICROSECONDS = 1_000_000
+ANSWER_S = 5.0
 
 
 @contextmanager
@@ -34,6 +35,15 @@ def notified(
     finally:
         ended.set()
         _say(address, "STOPPING=1")
+
+
+def answers(port: int) -> bool:
+    """Whether the agent takes connections: what a hung one does not."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), ANSWER_S):
+            return True
+    except OSError:
+        return False
 
 
 def _beat(address: str, period_s: float, alive: Callable[[], bool], ended: threading.Event) -> None:

@@ -100,8 +100,8 @@ def _make(
             if p.is_file()
         ]
         kept = [(name, p.read_bytes()) for name, p in site if not _LEFT_OUT.search(name)]
-        files = [*kept, *((name, p.read_bytes()) for name, p in own), (RUNTIME, runtime)]
-        return _archive(files)
+        contents = [*kept, *((name, p.read_bytes()) for name, p in own), (RUNTIME, runtime)]
+        return _archive(contents)
 
 
 def _archive(files: Iterable[tuple[str, bytes]]) -> bytes:

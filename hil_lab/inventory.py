@@ -13,6 +13,7 @@ second of a simulated rack. Both start the real agent in this process, on a free
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 import tomllib
@@ -79,6 +80,16 @@ def read_inventory(path: Path) -> dict[str, BoardEntry]:
         name: _entry(name, table, f"{path}: boards.{name}", path.parent)
         for name, table in boards.items()
     }
+
+
+def add_entry(path: Path, name: str, kind: str, address: str) -> bool:
+    """Add a board to an inventory unless it lists one of that name; return whether it did."""
+    if path.is_file() and name in read_inventory(path):
+        return False
+    text = path.read_text() if path.is_file() else ""
+    block = f'[boards.{json.dumps(name)}]\nkind = "{kind}"\naddress = "{address}"\n'
+    path.write_text(text + ("\n" if text else "") + block)
+    return True
 
 
 def select(inventory: Mapping[str, BoardEntry], selector: str) -> list[BoardEntry]:

@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from filelock import FileLock
 
@@ -128,6 +129,22 @@ class LabCA:
             write_ledger(self._ledger, after)
             self._write_revoked(authority, after)
             return taken
+
+    def sign(self, content: bytes) -> str:
+        """Return the authority's signature of something (ECDSA with SHA-256, hex)."""
+        with self._locked():
+            return self._authority().key.sign(content, ec.ECDSA(hashes.SHA256())).hex()
+
+    def signed(self, content: bytes, signature: str) -> bool:
+        """Whether the authority signed this."""
+        certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+        key = certificate.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        try:
+            key.verify(bytes.fromhex(signature), content, ec.ECDSA(hashes.SHA256()))
+        except (InvalidSignature, ValueError):
+            return False
+        return True
 
     def entries(self) -> list[Entry]:
         """Return everything that was issued, oldest first."""

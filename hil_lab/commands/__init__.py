@@ -151,12 +151,30 @@ def _dataset(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def _provision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("login", nargs="?", help="user@host or user@host:port of a fresh system")
+    parser.add_argument("--name", default="", help="the board's name (default: the host's)")
+    parser.add_argument("--check", action="store_true", help="say what differs, change nothing")
+    parser.add_argument("--undo", action="store_true", help="restore all that was changed")
+    parser.add_argument("--key", default="", help="the SSH key to log in with")
+    parser.add_argument("--host-key", default="", help="the host key's fingerprint, SHA256:...")
+    parser.add_argument("--ca", default="", help="the lab CA (default: ~/.config/hil-lab/ca)")
+    parser.add_argument("--kind", default="", help="the board's kind (default: what it is)")
+    parser.add_argument("--bind", default="0.0.0.0:7010", help="where the agent listens")
+    parser.add_argument("--address", default="", help="where we reach it (default: HOST:7010)")
+    parser.add_argument("--meter", action="append", default=[], help="such as ina226@0x40")
+    parser.add_argument("--burn-in", type=float, default=10.0, help="minutes of full load")
+    parser.add_argument("--quick", action="store_true", help="no burn-in, a short baseline")
+    parser.add_argument("--cloud-init", action="store_true", help="write a card's user-data")
+    _json(parser)
+
+
 def _agent(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see hil-lab agent --help")
 
 
 def _boards(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("list", "show", "measure", "profile"))
+    parser.add_argument("action", choices=("list", "show", "measure", "profile", "doctor"))
     parser.add_argument("board", nargs="?", help="a board's name")
     parser.add_argument("artifact", nargs="?", help="an artifact folder, to measure or profile")
     parser.add_argument("--protocol", default="search", help="quick, search or report")
@@ -191,8 +209,9 @@ COMMANDS: dict[str, Command] = {
     "export": Command("copy a finished program out of a run", _export, f"{_HERE}.export"),
     "verify": Command("prove a program against its network", _verify, f"{_HERE}.verify"),
     "evaluate": Command("accuracy of the compiled program", _evaluate, f"{_HERE}.evaluate"),
-    "boards": Command("boards: list, show, measure, profile", _boards, f"{_HERE}.boards"),
+    "boards": Command("boards: list, show, measure, profile, doctor", _boards, f"{_HERE}.boards"),
     "dataset": Command("collect and export hardware datasets", _dataset, f"{_HERE}.dataset"),
+    "provision": Command("make a fresh system a board", _provision, f"{_HERE}.provision"),
     "predict": Command("latency of a model on a modelled board", _predict, f"{_HERE}.predict"),
     "bench": Command(f"benchmarks: {', '.join(BENCHMARKS)}", _bench, f"{_HERE}.bench"),
     "ca": Command("certificates: init, issue, revoke, list", _ca, f"{_HERE}.ca"),

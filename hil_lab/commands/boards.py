@@ -22,6 +22,7 @@ BUILT_IN = (LOCAL, "sim:rpi4")
 def run(arguments: argparse.Namespace) -> int:
     """Run one of the actions."""
     actions = {"list": _list, "show": _show, "measure": _measure, "profile": _profile}
+    actions["doctor"] = _doctor
     return actions[arguments.action](arguments)
 
 
@@ -66,6 +67,21 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _info(info: BoardInfo) -> dict[str, Any]:
     return {**asdict(info), "fingerprint": dict(info.fingerprint)}
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    """Look at a board; status 1 where something is not well."""
+    # Here: the other actions need neither torch nor a compiler.
+    from hil_lab.welcome import Examiner, Welcome
+
+    name = _board(arguments)
+    with open_board(name) as client:
+        found = Welcome(name, Examiner(client).doctor())
+    if arguments.json:
+        print_json(found.to_dict())
+    else:
+        print_text(found.text())
+    return 0 if found.well else 1
 
 
 def _measure(arguments: argparse.Namespace) -> int:
