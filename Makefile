@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 #   make test TORCH_INDEX=https://.../whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: demo test lint protos clean
+.PHONY: demo test lint protos emulated-board clean
 
 # Torch goes in first, so that TORCH_INDEX serves it alone.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -29,6 +29,12 @@ lint: $(VENV)/.installed
 
 protos: $(VENV)/.installed
 	$(BIN)/python -m protos.generate
+
+# The whole life of a board on a Debian arm64 machine under QEMU; the image is made once.
+EMULATED := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/hil-lab/arm64-image
+emulated-board: $(VENV)/.installed
+	.ci/arm64-image $(EMULATED)
+	$(BIN)/python -m tests.emulated $(EMULATED)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

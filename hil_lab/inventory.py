@@ -31,7 +31,7 @@ from hil_lab.simboard.board import CLOCKS_MHZ, KIND, SimSettings, sim_machine
 from hil_lab.simboard.emulator import emulated_numbers
 from hil_lab.simboard.faults import FAULTS, interceptors
 from hil_lab.simboard.noise import FIRST_UNIT
-from hil_lab.wires import WIRE_KEYS, named, tls_files
+from hil_lab.wires import OWN_FILES, OWN_FOLDER, WIRE_KEYS, named, tls_files
 from host.boards.client import BoardClient
 from host.boards.pool import Pool
 from host.boards.tls import TlsFiles
@@ -83,12 +83,14 @@ def read_inventory(path: Path) -> dict[str, BoardEntry]:
 
 
 def add_entry(path: Path, name: str, kind: str, address: str) -> bool:
-    """Add a board to an inventory unless it lists one of that name; return whether it did."""
+    """Add a board that is reached by TLS, unless one of that name is listed; say whether it was."""
     if path.is_file() and name in read_inventory(path):
         return False
     text = path.read_text() if path.is_file() else ""
-    block = f'[boards.{json.dumps(name)}]\nkind = "{kind}"\naddress = "{address}"\n'
-    path.write_text(text + ("\n" if text else "") + block)
+    values = {"kind": kind, "address": address}
+    values |= {key: str(OWN_FOLDER / file) for key, file in OWN_FILES.items()}
+    lines = [f"[boards.{json.dumps(name)}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items())]
+    path.write_text(text + ("\n" if text else "") + "\n".join(lines) + "\n")
     return True
 
 

@@ -16,6 +16,7 @@ from hil_lab.commands.ca import DEFAULT_FOLDER
 from hil_lab.console import RichReporter, Silent, print_json, print_table, print_text
 from hil_lab.inventory import DEFAULT_INVENTORY, add_entry
 from hil_lab.welcome import Welcome, welcome
+from hil_lab.wires import OWN_FILES, OWN_FOLDER
 from host.errors import CallerError
 from host.lower.objects import default_cache
 
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         board = Provisioner(remote, choices, default_cache(), say=reporter.say)
         if arguments.undo:
             return _undo(board, arguments)
+        _check_own()
         board.credentials = credentials(_ca(arguments), name, login.host)
         if arguments.check:
             return _check(board, arguments)
@@ -68,6 +70,16 @@ def credentials(ca: LabCA, name: str, host: str) -> Credentials:
         ca.certificate.read_bytes(),
         ca.revoked.read_bytes(),
     )
+
+
+def _check_own() -> None:
+    """Raise CallerError where we could not talk to the board afterwards."""
+    missing = [n for n in OWN_FILES.values() if not (OWN_FOLDER / n).expanduser().is_file()]
+    if missing:
+        raise CallerError(
+            f"{OWN_FOLDER / missing[0]}: no such file; a board answers to certificates alone, so "
+            f"make yours first: hil-lab ca issue NAME --out {OWN_FOLDER}"
+        )
 
 
 def _ca(arguments: argparse.Namespace) -> LabCA:
