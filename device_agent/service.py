@@ -6,6 +6,7 @@ import importlib.metadata
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,17 +24,21 @@ from device_agent.edge import (
     unary,
     until_broken,
 )
-from device_agent.errors import Busy, Quarantined, Rejected
+from device_agent.errors import Busy, NotYourLease, Quarantined, Rejected
 from device_agent.leases import Lease, Leases
-from device_agent.measure import Machine, measure
+from device_agent.measure import Machine, Task, measure
+from device_agent.receipts import Signer
 from device_agent.runner import RUNTIME_ABI, check_manifest
+from device_agent.teller import Teller
 from device_agent.values import Job
 from protos import board_pb2 as pb
 from protos import board_pb2_grpc
 from protos.convert import to_message
-from protos.values import Block
+from protos.receipt import Measured
+from protos.values import TimingPlan
 from protos.version import SERVICE_VERSION
 
+AGENT_VERSION = importlib.metadata.version("hil-lab")
 CANCEL_WAIT_S = 5.0
 QUARANTINE = "under-voltage: use a 3 A supply and a short cable"
 
@@ -41,8 +46,11 @@ QUARANTINE = "under-voltage: use a 3 A supply and a short cable"
 class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
     """The board service over one machine."""
 
-    def __init__(self, machine: Machine, leases: Leases, artifacts: ArtifactStore) -> None:
+    def __init__(
+        self, machine: Machine, leases: Leases, artifacts: ArtifactStore, signer: Signer
+    ) -> None:
         self._machine = machine
+        self._signer = signer
         self._leases = leases
         self._artifacts = artifacts
         self._announced = Announced()
@@ -54,7 +62,7 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
         identity, lease = self._machine.identity, self._leases.current()
         reason = self._quarantined()
         return pb.DescribeReply(
-            agent_version=importlib.metadata.version("hil-lab"),
+            agent_version=AGENT_VERSION,
             service_version=SERVICE_VERSION,
             runtime_abi=RUNTIME_ABI,
             arch=identity.arch,
@@ -147,18 +155,43 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
     def Measure(self, request: Any, context: Any) -> Iterator[Any]:
         plan = plan_of(request.plan)
 
-        def work(emit: Callable[[Any], None]) -> None:
-            def on_phase(phase: str, number: int) -> None:
-                emit(pb.MeasureEvent(progress=pb.Progress(phase=phase, block=number)))
-
-            def on_block(block: Block) -> None:
-                emit(pb.MeasureEvent(block=to_message(pb.Block, block)))
-
-            if energy := measure(self._machine, job, plan, on_phase, on_block):
-                emit(pb.MeasureEvent(energy=to_message(pb.Energy, energy)))
-
         with self._run(request, context, synthetic=request.synthetic_weights) as job:
+            task = Task(job, plan, self._anchor(request, job))
+
+            def work(emit: Callable[[Any], None]) -> None:
+                told = Teller(emit, held=lambda: self._live(request.token))
+                told.energy(measure(self._machine, task, told.listener))
+                told.receipt(self._signer.sign(self._measured(request, plan, told).statement()))
+
             yield from events(work, self._machine.runner.cancel)
+
+    def _anchor(self, request: Any, job: Job) -> Job | None:
+        if not request.anchor:
+            return None
+        manifest = self._artifacts.manifest(request.anchor)
+        self._artifacts.require(manifest, weights=not job.synthetic)
+        return replace(job, manifest=manifest)
+
+    def _measured(self, request: Any, plan: TimingPlan, told: Teller) -> Measured:
+        identity = self._machine.identity
+        return Measured(
+            artifact=request.artifact,
+            anchor=request.anchor,
+            board=identity.name,
+            fingerprint=identity.fingerprint,
+            agent=AGENT_VERSION,
+            plan=plan,
+            blocks=tuple(told.blocks),
+            anchors=tuple(told.anchors),
+            energy=told.spent,
+        )
+
+    def _live(self, token: Any) -> bool:
+        try:
+            self._check(token)
+        except NotYourLease:
+            return False
+        return True
 
     @streaming
     def Infer(self, request: Iterator[Any], context: Any) -> Iterator[Any]:

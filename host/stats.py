@@ -1,4 +1,4 @@
-"""Statistics derived from raw samples: medians, spread, bootstrap intervals, comparison."""
+"""Statistics derived from raw samples: medians, spread, intervals, outliers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-BOOTSTRAP_RESAMPLES = 2000
 OUTLIER_MODIFIED_Z = 14.8
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A median with its 95 % bootstrap interval, in the unit of the samples."""
+    """A median with its 95 % interval, in the unit of the samples."""
 
     median: float
     low: float
@@ -26,16 +25,22 @@ class Interval:
         return (self.high - self.low) / 2 / self.median if self.median else 0.0
 
 
-def median_interval(samples: Sequence[float], seed: int = 0) -> Interval:
-    """Return the median and its percentile-bootstrap 95 % interval."""
-    values = np.asarray(samples, dtype=np.float64)
-    if values.size == 0:
+def median_interval(samples: Sequence[float]) -> Interval:
+    """Return the median and its 95 % interval: what a percentile bootstrap converges to.
+
+    The rank of a bootstrap median is beta distributed (Maritz and Jarrett 1978); between ranks it
+    is interpolated (Hutson 1999). Nothing is drawn, and any number of samples is used in full.
+    """
+    from scipy.special import betaincinv
+
+    ordered = np.sort(np.asarray(samples, dtype=np.float64))
+    n = ordered.size
+    if n == 0:
         raise ValueError("no samples")
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(0, values.size, (BOOTSTRAP_RESAMPLES, min(values.size, 500)))
-    medians = np.median(values[picks], axis=1)
-    low, high = np.percentile(medians, [2.5, 97.5])
-    return Interval(float(np.median(values)), float(low), float(high))
+    half = (n + 1) / 2
+    ranks = (n + 1) * betaincinv(half, half, [0.025, 0.975]) - 1
+    low, high = np.interp(ranks, np.arange(n), ordered)
+    return Interval(float(np.median(ordered)), float(low), float(high))
 
 
 def median_absolute_deviation(samples: Sequence[float]) -> float:

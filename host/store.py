@@ -126,7 +126,7 @@ class Store:
     def add_measurement(self, measurement: Measurement) -> str:
         """Keep a raw measurement and return its name; the same one twice is kept once."""
         record = measurement.to_dict()
-        name = f"m-{digest(record)[:12]}"
+        name = f"m-{measurement.identity[:12]}"
         row = {
             "id": name,
             "structure": measurement.structure,

@@ -28,6 +28,7 @@ AGENT_FOR_HIL_LAB = {
     "device_agent.server": "make_server: built-in boards run under the real agent",
     "device_agent.local": "the board `local`",
     "device_agent.measure": "Machine: what make_server serves",
+    "device_agent.power": "Window: what the simulated meter answers with",
     "device_agent.runner": "the Runner protocol, which the simulated board implements",
     "device_agent.supervise": "real numbers come from the agent's child process",
     "device_agent.timing": "the same sampling in virtual time",

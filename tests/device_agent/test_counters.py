@@ -23,7 +23,8 @@ ALL = {event(name, "aarch64"): [(1000, 500, 500)] for name in DEFAULT_COUNTERS["
 def test_the_a72_counts_in_two_passes_of_six_beside_the_cycles() -> None:
     first, second = in_passes(DEFAULT_COUNTERS["aarch64"])
     assert first == [
-        "cycles", "instructions", "l1d_cache", "l1d_refill", "l2d_cache", "l2d_refill", "bus_access",
+        "cycles",
+        "instructions", "l1d_cache", "l1d_refill", "l2d_cache", "l2d_refill", "bus_access",
     ]  # fmt: skip
     assert second == ["ase_spec", "ld_spec", "st_spec", "br_mis_pred", "l1i_refill", "dtlb_refill"]
 

@@ -24,7 +24,7 @@ from protos.values import (
     VerifyReport,
 )
 
-CALM = Conditions(0, 50.0, 1800.0, 0)
+CALM = Conditions(0, 50.0, 1800.0, 0, effective_mhz=1799.0, nominal_mhz=1800.0)
 GOOD = Block(tuple(1_000_000 + i for i in range(50)), 20, True, CALM, CALM)
 
 
