@@ -68,6 +68,10 @@ class Listener:
     on_anchor: Callable[[Block], None] = lambda _: None
     held: Callable[[], bool] = lambda: True
 
+    def numbered(self, number: int) -> Callable[[str], None]:
+        """Return what is told the phases of one block."""
+        return lambda phase: self.on_phase(phase, number)
+
 
 def measure(machine: Machine, task: Task, listener: Listener) -> Energy | None:
     """Take the plan's blocks; each is handed over as soon as it is complete."""
@@ -79,7 +83,7 @@ def measure(machine: Machine, task: Task, listener: Listener) -> Energy | None:
             _anchor(machine, task, listener, number)
             listener.on_phase("gate", number)
             gated = gate.wait()
-            block = _block(machine, task, lambda p, n=number: listener.on_phase(p, n), book)
+            block = _block(machine, task, listener.numbered(number), book)
             listener.on_block(replace(block, notes=(*notes, *gated, *block.notes)))
         _anchor(machine, task, listener, task.plan.blocks)
         return book.close()

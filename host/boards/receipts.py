@@ -14,6 +14,7 @@ from typing import Literal
 
 from host.boards.types import Measurement
 from protos.receipt import Measured
+from protos.verdict import judge
 
 State = Literal["signed", "unsigned", "forged", "altered"]
 
@@ -38,6 +39,9 @@ def check(measurement: Measurement) -> Check:
         return Check("unsigned", "it has no receipt")
     if statement(measurement, receipt.statement) != receipt.statement:
         return Check("altered", "what is kept is not what the receipt states")
+    stated = judge(measurement.protocol, measurement.blocks, measurement.anchors)
+    if stated != (measurement.verdict, measurement.reasons):
+        return Check("altered", "the verdict that is kept is not the receipt's")
     if receipt.unsigned:
         return Check("unsigned", receipt.unsigned)
     key = key_name(receipt.key)

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from device_agent.power import EnergyBook
 from protos.values import Block, Conditions, Energy, TimingPlan
+from tests.streams.bench import Bench
 
 NOMINAL_MHZ = 1800.0
 QUIET_SIGMA = (0.002, 0.008)
@@ -30,6 +32,7 @@ class Case:
     energy: Energy
     words: str = ""  # what a reason must say
     anchors: tuple[Block, ...] = ()
+    true_j: float | None = None
 
 
 @dataclass
@@ -118,6 +121,30 @@ def lost_power(day: Day) -> Case:
     return Case("lost power", day.true_ns, (day.block(),), day.energy(lost=lost), "lost")
 
 
+def anchor_drift(day: Day) -> Case:
+    """The anchor between the blocks becomes 3 % slower; the program's own blocks are few."""
+    after = int(day.rng.integers(1, 6))
+    anchors = tuple(day.block(1.0 if i < after else 1.03) for i in range(6))
+    return replace(_case("anchor drift", day, day.block(), "anchor's medians"), anchors=anchors)
+
+
+def clock_offset(day: Day) -> Case:
+    """The meter's clock is up to 1.5 s off the board's; `true_j` is what the window took."""
+    bench = Bench(float(day.rng.uniform(-1.5, 1.5)), noise_w=0.05, rng=day.rng)
+    watts, seconds = float(day.rng.uniform(3.0, 6.0)), float(day.rng.uniform(10.0, 20.0))
+    book = EnergyBook(bench.meter(), bench.sleep, idle_s=10.0)
+    assert book.open() == ()
+    book.open_window()
+    began_s = bench.clock_s()
+    bench.sleep(seconds, watts)
+    true_j = watts * (bench.clock_s() - began_s)
+    book.close_window()
+    book.inferences = 100
+    spent = book.close()
+    assert spent
+    return Case("clock offset", day.true_ns, (day.block(),), spent, true_j=true_j)
+
+
 def _case(kind: str, day: Day, block: Block, words: str) -> Case:
     return Case(kind, day.true_ns, (block,), day.energy(), words)
 
@@ -127,8 +154,10 @@ KINDS: tuple[Callable[[Day], Case], ...] = (
     throttled,
     lying_governor,
     drifting,
+    anchor_drift,
     bimodal,
     lost_power,
+    clock_offset,
 )
 
 
