@@ -34,8 +34,6 @@ from device_agent.values import Job
 from protos import board_pb2 as pb
 from protos import board_pb2_grpc
 from protos.convert import to_message
-from protos.receipt import Measured
-from protos.values import TimingPlan
 from protos.version import SERVICE_VERSION
 
 AGENT_VERSION = importlib.metadata.version("hil-lab")
@@ -161,7 +159,8 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
             def work(emit: Callable[[Any], None]) -> None:
                 told = Teller(emit, held=lambda: self._live(request.token))
                 told.energy(measure(self._machine, task, told.listener))
-                told.receipt(self._signer.sign(self._measured(request, plan, told).statement()))
+                measured = told.measured(self._machine.identity, AGENT_VERSION, request, plan)
+                told.receipt(self._signer.sign(measured.statement()))
 
             yield from events(work, self._machine.runner.cancel)
 
@@ -171,20 +170,6 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
         manifest = self._artifacts.manifest(request.anchor)
         self._artifacts.require(manifest, weights=not job.synthetic)
         return replace(job, manifest=manifest)
-
-    def _measured(self, request: Any, plan: TimingPlan, told: Teller) -> Measured:
-        identity = self._machine.identity
-        return Measured(
-            artifact=request.artifact,
-            anchor=request.anchor,
-            board=identity.name,
-            fingerprint=identity.fingerprint,
-            agent=AGENT_VERSION,
-            plan=plan,
-            blocks=tuple(told.blocks),
-            anchors=tuple(told.anchors),
-            energy=told.spent,
-        )
 
     def _live(self, token: Any) -> bool:
         try:

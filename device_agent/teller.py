@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from device_agent.measure import Listener
+from device_agent.values import Identity
 from protos import board_pb2 as pb
 from protos.convert import to_message
-from protos.values import Block, Energy, Receipt
+from protos.receipt import Measured
+from protos.values import Block, Energy, Receipt, TimingPlan
 
 
 class Teller:
@@ -26,6 +28,20 @@ class Teller:
         self.spent = spent
         if spent:
             self._emit(pb.MeasureEvent(energy=to_message(pb.Energy, spent)))
+
+    def measured(self, board: Identity, agent: str, request: Any, plan: TimingPlan) -> Measured:
+        """Return all that was told, as a receipt sees it; `agent` is the agent's version."""
+        return Measured(
+            artifact=request.artifact,
+            anchor=request.anchor,
+            board=board.name,
+            fingerprint=board.fingerprint,
+            agent=agent,
+            plan=plan,
+            blocks=tuple(self.blocks),
+            anchors=tuple(self.anchors),
+            energy=self.spent,
+        )
 
     def receipt(self, receipt: Receipt) -> None:
         """Tell the receipt."""

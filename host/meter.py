@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from host.artifact import Artifact
+from host.boards.drift import DriftWatch
 from host.boards.protocol import SEARCH, MeasureProtocol
 from host.boards.session import BoardSession
 from host.boards.types import Measurement
@@ -31,6 +32,7 @@ class Meter:
     """Latency of programs on one leased board, each program measured once per protocol.
 
     What a board of the same fingerprint measured counts, unless `own` asks for this very board.
+    `watch` looks at the board's anchor between jobs; BoardDrifted comes of it.
     """
 
     builder: Builder
@@ -39,6 +41,7 @@ class Meter:
     protocol: MeasureProtocol = SEARCH
     measured: int = 0
     own: bool = False
+    watch: DriftWatch | None = None
 
     def artifact(self, network: nn.Module, policy: Policy, folder: Path) -> Artifact:
         """Build an artifact for latency alone."""
@@ -73,6 +76,8 @@ class Meter:
         ):
             return *found, True
         for _ in range(ATTEMPTS):
+            if self.watch:
+                self.watch.before_job()
             measurement = self.session.measure(artifact, self.protocol, synthetic_weights=True)
             self.measured += 1
             name = self.store.add_measurement(measurement)
