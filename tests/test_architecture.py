@@ -42,7 +42,7 @@ LIGHT = (
     "host.store", "host.boards.client", "host.boards.pool", "host.artifact", "host.policy",
     "hil_lab.report", "hil_lab.recipe", "hil_lab.runs", "hil_lab.inventory", "hil_lab.cli",
     "hil_lab.commands.agent", "hil_lab.commands.boards", "hil_lab.commands.report",
-    "hil_lab.commands.verify", "hil_lab.commands.export",
+    "hil_lab.commands.verify", "hil_lab.commands.export", "hil_lab.commands.repro",
 )  # fmt: skip
 # Files that may name pickle: one unpickles CIFAR's files, arrays only; one names its error.
 PICKLE = ("host/data/files.py", "host/models/checkpoint.py")
