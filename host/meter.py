@@ -11,7 +11,7 @@ from torch import nn
 
 from host.artifact import Artifact
 from host.boards.drift import DriftWatch
-from host.boards.protocol import SEARCH, MeasureProtocol
+from host.boards.protocol import REPORT, SEARCH, MeasureProtocol
 from host.boards.session import BoardSession
 from host.boards.types import Measurement
 from host.errors import BoardError
@@ -78,7 +78,9 @@ class Meter:
         for _ in range(ATTEMPTS):
             if self.watch:
                 self.watch.before_job()
-            measurement = self.session.measure(artifact, self.protocol, synthetic_weights=True)
+            measurement = self.session.measure(
+                artifact, self.protocol, synthetic_weights=True, anchor=self._anchor
+            )
             self.measured += 1
             name = self.store.add_measurement(measurement)
             if measurement.verdict != "invalid":
@@ -87,6 +89,11 @@ class Meter:
             f"{self.session.info.name}: {ATTEMPTS} measurements were invalid "
             f"({'; '.join(measurement.reasons)}); mend the board, then resume the run"
         )
+
+    @property
+    def _anchor(self) -> Artifact | None:
+        """What runs between the blocks of a report, where the board is watched."""
+        return self.watch.anchor if self.watch and self.protocol.mode == REPORT.mode else None
 
     def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
         """Yield (layer, median milliseconds) of every kernel call."""

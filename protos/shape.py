@@ -18,8 +18,10 @@ EDGE = 5  # samples at either end of a window that may be a segment of their own
 CHANGE_Z = 5.0
 SPIKE_Z = 4.0
 MODE_SHARE = 0.1  # of all samples, at least, in either mode
-# Medians this many spreads apart; the two halves of a normal distribution are 2.3 apart.
+# Medians this many spreads apart. The two halves of many normal samples are 2.3 apart; of few they
+# are by chance more, in 999 of 1000 cases by less than MODE_CHANCE over their number.
 MODE_SEPARATION = 4.2
+HALVES_SEPARATION, MODE_CHANCE = 2.3, 140.0
 _MAD_TO_SD = 1.4826
 _SUCCESSIVE_TO_SD = 2 / np.sqrt(np.pi)  # mean absolute difference of neighbours, per deviation
 
@@ -81,7 +83,7 @@ def modes(samples: Sequence[int]) -> Modes | None:
     low, high = x[:at], x[at:]
     apart = float(np.median(high) - np.median(low))
     spread = float(np.hypot(_spread(low), _spread(high)) / np.sqrt(2))
-    if apart <= MODE_SEPARATION * spread:
+    if apart <= max(MODE_SEPARATION, HALVES_SEPARATION + MODE_CHANCE / n) * spread:
         return None
     return Modes(apart / float(np.median(low)), (n - at) / n)
 

@@ -68,6 +68,14 @@ def test_the_governor_is_set_and_put_back(tmp_path: Path) -> None:
     assert (file / CPUFREQ / "scaling_governor").read_text() == "ondemand"
 
 
+def test_the_lowest_clock_is_the_highest_while_it_measures(tmp_path: Path) -> None:
+    files = {f"{CPUFREQ}/scaling_min_freq": "600000", f"{CPUFREQ}/scaling_max_freq": "1800000"}
+    file = write(tmp_path, files) / CPUFREQ / "scaling_min_freq"
+    with tuned(tmp_path) as notes:
+        assert (notes, file.read_text()) == ((), "1800000")
+    assert file.read_text() == "600000"
+
+
 def test_a_governor_that_cannot_be_read_is_a_note(tmp_path: Path) -> None:
     (tmp_path / CPUFREQ / "scaling_governor").mkdir(parents=True)
     with tuned(tmp_path) as notes:
