@@ -47,8 +47,10 @@ def profile(
         )
         for i, row in enumerate(program.manifest["kernels"])
     )
-    silent = counters.silent(event for kernel in kernels for event in kernel.counters)
-    return Profile(kernels, tuple(whole_ns), (*counters.notes, *silent))
+    events = [event for kernel in kernels for event in kernel.counters]
+    shared = dict.fromkeys(e.name for e in events if e.multiplexed)
+    scaled = (f"counter {name}: multiplexed, its counts are estimates" for name in shared)
+    return Profile(kernels, tuple(whole_ns), (*counters.notes, *counters.silent(events), *scaled))
 
 
 def _tally(program: Program, invoke: Callable[[], None], repeats: int, each: Pass) -> _Gauge:

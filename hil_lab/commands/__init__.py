@@ -186,7 +186,7 @@ def _boards(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "show", "measure", "profile", "doctor"))
     parser.add_argument("board", nargs="?", help="a board's name")
     parser.add_argument("artifact", nargs="?", help="an artifact folder, to measure or profile")
-    parser.add_argument("--protocol", default="search", help="quick, search or report")
+    parser.add_argument("--protocol", default="search", help="quick, search, report or compare")
     parser.add_argument("--anchor", help="an artifact folder to interleave with what is measured")
     parser.add_argument("--store", help="keep the measurement here, such as runs/store.db")
     _json(parser)

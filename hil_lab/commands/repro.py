@@ -129,7 +129,7 @@ def _print(kept: Kept, again: tuple[str, Measurement] | None, found: Comparison 
     before, after = kept.measurement.latency_ms, again[1].latency_ms
     verdict = {
         "same": f"same within {found.threshold_ratio:.0%}",
-        "unclear": "cannot tell: too noisy, measure with --protocol report",
+        "unclear": "cannot tell: too noisy; measure both with boards measure --protocol compare",
     }.get(found.outcome, found.outcome.upper())
     print_text(
         f"\n{_ms(before)} then, {_ms(after)} now ({again[0]}, {again[1].verdict}): "

@@ -8,12 +8,14 @@ was seen while they were taken decide too. docs/protocol.md says why each figure
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from host.stats import outliers
 from protos.values import Block, TimingPlan
 from protos.verdict import Verdict, judge
 
 __all__ = [
+    "COMPARE",
     "PROTOCOL",
     "PROTOCOLS",
     "QUICK",
@@ -85,7 +87,11 @@ QUICK = MeasureProtocol(
     gate_band_c=GATE_BAND_C,
     clock_ratio=CLOCK_RATIO,
 )
-PROTOCOLS: Mapping[str, MeasureProtocol] = {"quick": QUICK, "search": SEARCH, "report": REPORT}
+# Two programs differ by Mann-Whitney's test on at least nine blocks each (compare.py).
+COMPARE = replace(REPORT, mode="compare", seconds=2.0, cap_s=10.0, blocks=9, idle_s=0.0)
+PROTOCOLS: Mapping[str, MeasureProtocol] = {
+    protocol.mode: protocol for protocol in (QUICK, SEARCH, REPORT, COMPARE)
+}
 
 
 def flags(blocks: Sequence[Block]) -> tuple[str, ...]:
