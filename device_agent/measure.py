@@ -112,34 +112,48 @@ def _block(
     machine: Machine, task: Task, on_phase: Callable[[str], None], book: EnergyBook | None
 ) -> Block:
     """Take one block; its end is when the sampling ended, not when the process did."""
-    watcher = Watcher(machine.probes, machine.watch_s)
-    end: list[Conditions] = []
-
-    def phase_changed(phase: str) -> None:
-        if phase == "sample":
-            watcher.start()
-            if book:
-                book.open_window()
-        elif phase == "sampled":
-            if book:
-                book.close_window()
-            watcher.stop()
-            end.append(machine.conditions())
-        on_phase(phase)
-
+    window = _Window(machine, on_phase, book)
     start = machine.conditions()
     try:
-        block = machine.runner.block(task.job, task.plan, phase_changed)
+        block = machine.runner.block(task.job, task.plan, window.phase_changed)
     finally:
-        watcher.stop()
-        if book:
-            book.close_window()
+        window.close()
     if book:
         book.inferences += len(block.samples_ns)
     return replace(
         block,
         start=start,
-        end=end[0] if end else machine.conditions(),
-        throttle_seen=watcher.throttle_seen,
-        hottest_c=watcher.hottest_c,
+        end=window.end or machine.conditions(),
+        throttle_seen=window.watcher.throttle_seen,
+        hottest_c=window.watcher.hottest_c,
     )
+
+
+class _Window:
+    """What goes on beside the program while it samples: the watch and the meter."""
+
+    def __init__(
+        self, machine: Machine, on_phase: Callable[[str], None], book: EnergyBook | None
+    ) -> None:
+        self._machine = machine
+        self._on_phase = on_phase
+        self._book = book
+        self.watcher = Watcher(machine.probes, machine.watch_s)
+        self.end: Conditions | None = None
+
+    def phase_changed(self, phase: str) -> None:
+        """Open and close with the sampling, and pass the phase on."""
+        if phase == "sample":
+            self.watcher.start()
+            if self._book:
+                self._book.open_window()
+        elif phase == "sampled":
+            self.close()
+            self.end = self._machine.conditions()
+        self._on_phase(phase)
+
+    def close(self) -> None:
+        """Stop the meter and the watch; twice is once."""
+        if self._book:
+            self._book.close_window()
+        self.watcher.stop()

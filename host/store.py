@@ -79,6 +79,10 @@ class Store:
         with self._lock, _mapped(self.path):
             yield
 
+    def _rows(self, table: str, where: str, key: Sequence[object], **more: Any) -> list[Any]:
+        with self._guarded():
+            return list(self._db[table].rows_where(where, key, **more))
+
     def add_measurement(self, measurement: Measurement) -> str:
         """Keep a raw measurement and return its name; the same one twice is kept once.
 
@@ -102,8 +106,7 @@ class Store:
 
     def measurement(self, name: str) -> Measurement:
         """Return a measurement by name; raises StoreError for an unknown one."""
-        with self._guarded():
-            rows = list(self._db["measurement"].rows_where("id = ?", [name]))
+        rows = self._rows("measurement", "id = ?", [name])
         if not rows:
             raise StoreError(f"{self.path} holds no measurement {name}")
         return Measurement.from_dict(json.loads(rows[0]["record"]))
@@ -111,12 +114,8 @@ class Store:
     def find(self, prefix: str) -> str:
         """Return the name of the only measurement that begins so; raises StoreError otherwise."""
         wanted = prefix if prefix.startswith("m-") else f"m-{prefix}"
-        with self._guarded():
-            rows = list(
-                self._db["measurement"].rows_where(
-                    "substr(id, 1, ?) = ?", [len(wanted), wanted], select="id", limit=2
-                )
-            )
+        key = [len(wanted), wanted]
+        rows = self._rows("measurement", "substr(id, 1, ?) = ?", key, select="id", limit=2)
         if len(rows) == 1:
             return str(rows[0]["id"])
         why = "holds no measurement" if not rows else "holds several measurements that begin with"
@@ -124,8 +123,7 @@ class Store:
 
     def measured_at(self, name: str) -> str:
         """Return when a measurement was kept, in UTC."""
-        with self._guarded():
-            rows = list(self._db["measurement"].rows_where("id = ?", [name], select="created_at"))
+        rows = self._rows("measurement", "id = ?", [name], select="created_at")
         return str(rows[0]["created_at"]) if rows else ""
 
     def boards(self, names: Sequence[str]) -> dict[str, str]:
@@ -134,8 +132,7 @@ class Store:
         for start in range(0, len(names), ROWS_AT_ONCE):
             part = list(names[start : start + ROWS_AT_ONCE])
             where = f"id IN ({', '.join('?' for _ in part)})"
-            with self._guarded():
-                rows = list(self._db["measurement"].rows_where(where, part, select="id, board"))
+            rows = self._rows("measurement", where, part, select="id, board")
             found |= {row["id"]: row["board"] for row in rows}
         return found
 
@@ -154,8 +151,7 @@ class Store:
         key = [structure, fingerprint, digest(dict(protocol))]
         if board is not None:
             where, key = f"{where} AND board = ?", [*key, board]
-        with self._guarded():
-            rows = list(self._db["measurement"].rows_where(where, key, order_by="rowid desc"))
+        rows = self._rows("measurement", where, key, order_by="rowid desc")
         for row in rows:
             measurement = Measurement.from_dict(json.loads(row["record"]))
             if measurement.verdict != "invalid":
@@ -168,8 +164,7 @@ class Store:
         """Return what a board's anchor took at first, if anything."""
         where = "structure = ? AND fingerprint = ? AND protocol = ? AND board = ?"
         key = [structure, fingerprint, digest(dict(protocol)), board]
-        with self._guarded():
-            rows = list(self._db["baseline"].rows_where(where, key))
+        rows = self._rows("baseline", where, key)
         return self.measurement(rows[0]["measurement"]) if rows else None
 
     def add_baseline(self, measurement: Measurement) -> None:
@@ -201,16 +196,14 @@ class Store:
         """Return why measurements are invalid by now, those that are, by name."""
         found: dict[str, str] = {}
         for name in names:
-            with self._guarded():
-                rows = list(self._db["invalid"].rows_where("measurement = ?", [name]))
+            rows = self._rows("invalid", "measurement = ?", [name])
             found |= {row["measurement"]: row["reason"] for row in rows}
         return found
 
     def quarantined(self, board: str, fingerprint: str) -> str:
         """Return why a board is in quarantine, '' where it is not."""
         where = "board = ? AND fingerprint = ?"
-        with self._guarded():
-            rows = list(self._db["anchor"].rows_where(where, [board, fingerprint]))
+        rows = self._rows("anchor", where, [board, fingerprint])
         return str(rows[0]["reason"]) if rows else ""
 
     def counts(self, setting: str, policy: str) -> tuple[int, ...]:
@@ -219,8 +212,7 @@ class Store:
         `setting` is the digest of all else that they depend on (host.evaluate).
         """
         key = [setting, policy]
-        with self._guarded():
-            rows = list(self._db["evaluation"].rows_where("setting = ? AND policy = ?", key))
+        rows = self._rows("evaluation", "setting = ? AND policy = ?", key)
         return tuple(json.loads(rows[0]["counts"])) if rows else ()
 
     def keep_counts(self, setting: str, policy: str, counts: Sequence[int]) -> None:
@@ -248,8 +240,7 @@ class Store:
 
     def episodes(self, run: str) -> list[Episode]:
         """Return the episodes of a run in order."""
-        with self._guarded():
-            rows = list(self._db["episode"].rows_where("run = ?", [run], order_by="number"))
+        rows = self._rows("episode", "run = ?", [run], order_by="number")
         return [
             Episode(
                 row["number"],

@@ -84,7 +84,7 @@ class CounterMeter:
         self.resolution_w = 0.0
         self._read_j = read_j
         self._clock_s = clock_s
-        self._start = (0.0, 0.0)
+        self._start: tuple[float, float | None] = (0.0, None)
 
     def prepare(self) -> tuple[str, ...]:
         """Nothing to align."""
@@ -92,9 +92,18 @@ class CounterMeter:
 
     def start(self) -> None:
         """Begin a window."""
-        self._start = self._clock_s(), self._read_j()
+        self._start = self._clock_s(), self._counted_j()
 
     def stop(self) -> Window:
-        """End the window; a counter that ran over gives no joules rather than wrong ones."""
-        joules, now_s = self._read_j() - self._start[1], self._clock_s()
-        return Window(max(0.0, joules), now_s - self._start[0])
+        """End the window; a counter that ran over or is gone gives no joules, not wrong ones."""
+        end_s, end_j = self._clock_s(), self._counted_j()
+        start_s, start_j = self._start
+        if start_j is None or end_j is None:
+            return Window(0.0, end_s - start_s)
+        return Window(max(0.0, end_j - start_j), end_s - start_s)
+
+    def _counted_j(self) -> float | None:
+        try:
+            return self._read_j()
+        except (OSError, ValueError):
+            return None

@@ -90,6 +90,7 @@ class DriftWatch:
         key = (structure, info.fingerprint_digest, asdict(self.protocol), info.name)
         baseline = self.store.baseline(*key)
         if baseline is None:
-            self.store.add_baseline(measured)
+            if measured.verdict == "trusted":
+                self.store.add_baseline(measured)
             return 1.0
         return measured.latency_ms.median / baseline.latency_ms.median

@@ -57,6 +57,15 @@ def test_a_counter_that_ran_over_gives_no_joules(tmp_path: Path) -> None:
     assert found.stop().joules == 0.0
 
 
+def test_a_counter_that_is_gone_gives_no_joules(tmp_path: Path) -> None:
+    folder = hwmon(tmp_path, 0, "ina228", {**POWER, "energy1_input": 9_000_000})
+    found = meter(root=tmp_path)
+    assert found
+    found.start()
+    (folder / "energy1_input").unlink()
+    assert found.stop().joules == 0.0
+
+
 def test_an_ina228_without_the_counter_is_sampled(tmp_path: Path) -> None:
     hwmon(tmp_path, 0, "ina228", POWER)
     assert isinstance(meter(root=tmp_path), SampledMeter)
