@@ -66,13 +66,11 @@ def independent(values: np.ndarray) -> float:
     power = float((side**2).sum())
     if n < FEWEST_FOR_ORDER or power == 0:
         return float(n)
-    longer = 1.0
-    for lag in range(1, n // 2):
-        correlation = float((side[lag:] * side[:-lag]).sum()) / power
-        if correlation < 2 / np.sqrt(n):
-            break
-        longer += 2 * correlation
-    return max(1.0, n / longer)
+    spectrum = np.abs(np.fft.rfft(side, 2 * n)) ** 2
+    correlations = np.fft.irfft(spectrum)[1 : n // 2] / power
+    chance = correlations < 2 / np.sqrt(n)
+    end = int(np.argmax(chance)) if chance.any() else correlations.size
+    return max(1.0, n / (1.0 + 2.0 * float(correlations[:end].sum())))
 
 
 def median_absolute_deviation(samples: Sequence[float]) -> float:
