@@ -167,8 +167,7 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
     def _anchor(self, request: Any, job: Job) -> Job | None:
         if not request.anchor:
             return None
-        manifest = self._artifacts.manifest(request.anchor)
-        self._artifacts.require(manifest, weights=not job.synthetic)
+        manifest = self._manifest(request.token, request.anchor, synthetic=job.synthetic)
         return replace(job, manifest=manifest)
 
     def _live(self, token: Any) -> bool:
@@ -224,14 +223,18 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
             return int(pb.STATE_MEASURING)
         return int(pb.STATE_LEASED if self._leases.current() else pb.STATE_FREE)
 
+    def _manifest(self, token: Any, digest: str, *, synthetic: bool) -> Mapping[str, Any]:
+        """Return the manifest of a complete artifact that was announced under this lease."""
+        lease = self._check(token)
+        self._announced.check(lease.fence, [check_digest(digest)])
+        manifest = self._artifacts.manifest(digest)
+        self._announced.check(lease.fence, self._artifacts.require(manifest, weights=not synthetic))
+        return manifest
+
     @contextmanager
     def _run(self, request: Any, context: Any, *, synthetic: bool = False) -> Iterator[Job]:
         """Check lease and artifact; one job at a time, and a caller that leaves ends it."""
-        lease = self._check(request.token)
-        self._announced.check(lease.fence, [check_digest(request.artifact)])
-        manifest = self._artifacts.manifest(request.artifact)
-        digests = self._artifacts.require(manifest, weights=not synthetic)
-        self._announced.check(lease.fence, digests)
+        manifest = self._manifest(request.token, request.artifact, synthetic=synthetic)
         if not self._running.acquire(blocking=False):
             raise Busy("a measurement is running on the board")
         run = self._current = object()
