@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 
 from device_agent.child import sandbox_lacks
+from device_agent.errors import AgentError
 from device_agent.local import local_machine
 from device_agent.notify import answers, notified
 from device_agent.server import LOOPBACK, ServerOptions, make_server
@@ -32,7 +33,13 @@ def run_agent(argv: Sequence[str] | None = None) -> int:
     if args.require_sandbox and (lacks := sandbox_lacks()):
         sys.stderr.write(f"error: programs cannot be confined here: {lacks}\n")
         return 1
-    machine = local_machine(args.name, args.kind, require_sandbox=args.require_sandbox)
+    try:
+        machine = local_machine(
+            args.name, args.kind, meter_name=args.meter, require_sandbox=args.require_sandbox
+        )
+    except AgentError as e:
+        sys.stderr.write(f"error: {e}\n")
+        return 2
     server, port = make_server(machine, args.state, options)
     server.start()
     sys.stdout.write(f"{args.name} listens on {args.bind.rpartition(':')[0]}:{port}\n")
@@ -71,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", type=Path, required=True, help="folder for blobs and leases")
     parser.add_argument("--name", default=platform.node())
     parser.add_argument("--kind", default="local")
+    parser.add_argument("--meter", default="", help="a power meter: NAME[:OPTION], or none")
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--tls-client-ca", type=Path, help="callers must have a certificate of it")

@@ -5,26 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 
-from device_agent.power import Meter
+from device_agent.gate import Gate
+from device_agent.power import EnergyBook, Meter
 from device_agent.probes import Probes
 from device_agent.runner import Runner
 from device_agent.tuning import untouched
 from device_agent.values import Identity, Job
+from device_agent.watch import PERIOD_S, Watcher
 from protos.values import Block, Conditions, Energy, TimingPlan
 
-GATE_PERIOD_S = 1.0
-_THROTTLE_NOW = 0xF  # the sticky bits above say "has occurred"
+ANCHOR_S, ANCHOR_CAP_S = 1.0, 3.0  # the anchor's blocks are short: they tell of the board alone
+ANCHOR_RUNS = 30
 
-OnPhase = Callable[[str, int], None]
-OnBlock = Callable[[Block], None]
+
+def _unknown() -> float | None:
+    return None
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Everything under the agent's server: what a simulated board replaces."""
+    """Everything under the agent's server: what a simulated board replaces.
+
+    `nominal_mhz` is what a tuned board runs at, None where that is nobody's promise.
+    """
 
     identity: Identity
     runner: Runner
@@ -34,106 +39,121 @@ class Machine:
     sleep: Callable[[float], None] = time.sleep
     clock_s: Callable[[], float] = time.monotonic
     also_runs: frozenset[str] = frozenset()  # machines beside its own whose artifacts it takes
+    nominal_mhz: float | None = None
+    effective_mhz: Callable[[], float | None] = _unknown
+    watch_s: float | None = PERIOD_S
+
+    def conditions(self) -> Conditions:
+        """Return the conditions now, the effective clock included; takes a moment of busy work."""
+        return replace(
+            self.probes.read(), effective_mhz=self.effective_mhz(), nominal_mhz=self.nominal_mhz
+        )
 
 
-@dataclass
-class _Window:
-    """Joules and seconds of the sampling windows so far."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to measure and how; `anchor` runs before every block and after the last."""
 
-    joules: float = 0.0
-    seconds: float = 0.0
-    readings: int = 0
-    inferences: int = 0
-    idle_w: float | None = None
-    open: bool = field(default=False)
+    job: Job
+    plan: TimingPlan
+    anchor: Job | None = None
 
 
-def measure(
-    machine: Machine, job: Job, plan: TimingPlan, on_phase: OnPhase, on_block: OnBlock
-) -> Energy | None:
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told what; `held` says whether the caller's lease still lives."""
+
+    on_phase: Callable[[str, int], None]
+    on_block: Callable[[Block], None]
+    on_anchor: Callable[[Block], None] = lambda _: None
+    held: Callable[[], bool] = lambda: True
+
+    def numbered(self, number: int) -> Callable[[str], None]:
+        """Return what is told the phases of one block."""
+        return lambda phase: self.on_phase(phase, number)
+
+
+def measure(machine: Machine, task: Task, listener: Listener) -> Energy | None:
     """Take the plan's blocks; each is handed over as soon as it is complete."""
-    window = _Window()
+    book = EnergyBook(machine.meter, machine.sleep, task.plan.idle_s)
+    gate = Gate(machine.conditions, task.plan, machine.sleep, machine.clock_s, held=listener.held)
     with machine.tuned() as notes:
-        window.idle_w = _idle_w(machine, plan)
-        for number in range(plan.blocks):
-            on_phase("gate", number)
-            gated = gate(machine, plan)
-            block = _block(machine, job, plan, window, partial(_numbered, on_phase, number))
-            on_block(replace(block, notes=(*notes, *gated, *block.notes)))
-    if machine.meter is None:
-        return None
-    return Energy(
-        window.joules,
-        window.seconds,
-        window.inferences,
-        window.readings,
-        machine.meter.name,
-        window.idle_w,
+        notes = (*notes, *book.open())
+        for number in range(task.plan.blocks):
+            _anchor(machine, task, listener, number)
+            listener.on_phase("gate", number)
+            gated = gate.wait()
+            block = _block(machine, task, listener.numbered(number), book)
+            listener.on_block(replace(block, notes=(*notes, *gated, *block.notes)))
+        _anchor(machine, task, listener, task.plan.blocks)
+        return book.close()
+
+
+def anchor_plan(plan: TimingPlan) -> TimingPlan:
+    """Return how the anchor is timed between a plan's blocks: briefly."""
+    return replace(
+        plan,
+        runs=min(plan.runs, ANCHOR_RUNS),
+        seconds=min(plan.seconds, ANCHOR_S),
+        cap_s=min(plan.cap_s, ANCHOR_CAP_S),
+        blocks=1,
     )
 
 
-def gate(machine: Machine, plan: TimingPlan) -> tuple[str, ...]:
-    """Wait for good conditions; return what was still wrong when the wait was over."""
-    deadline = machine.clock_s() + plan.gate_wait_s
-    while why := unfit(machine.probes.read(), plan):
-        if machine.clock_s() >= deadline:
-            return (f"gate: {why}",)
-        machine.sleep(GATE_PERIOD_S)
-    return ()
-
-
-def unfit(conditions: Conditions, plan: TimingPlan) -> str:
-    """Say why no window should start now, or return ''."""
-    if bits := (conditions.throttle_bits or 0) & _THROTTLE_NOW:
-        return f"throttled (bits {bits:#x})"
-    temperature = conditions.temperature_c
-    if temperature is not None and temperature >= plan.gate_temperature_c:
-        return f"{temperature:.1f} C, the plan starts below {plan.gate_temperature_c:g}"
-    return ""
-
-
-def _numbered(on_phase: OnPhase, number: int, phase: str) -> None:
-    on_phase(phase, number)
+def _anchor(machine: Machine, task: Task, listener: Listener, number: int) -> None:
+    if task.anchor is None:
+        return
+    listener.on_phase("anchor", number)
+    alone = Task(task.anchor, anchor_plan(task.plan))
+    listener.on_anchor(_block(machine, alone, lambda _: None, None))
 
 
 def _block(
-    machine: Machine, job: Job, plan: TimingPlan, window: _Window, on_phase: Callable[[str], None]
+    machine: Machine, task: Task, on_phase: Callable[[str], None], book: EnergyBook | None
 ) -> Block:
-    def phase_changed(phase: str) -> None:
-        if phase == "sample":
-            _open(machine.meter, window)
-        elif phase == "sampled":
-            _close(machine.meter, window)
-        on_phase(phase)
-
-    start = machine.probes.read()
+    """Take one block; its end is when the sampling ended, not when the process did."""
+    window = _Window(machine, on_phase, book)
+    start = machine.conditions()
     try:
-        block = machine.runner.block(job, plan, phase_changed)
+        block = machine.runner.block(task.job, task.plan, window.phase_changed)
     finally:
-        _close(machine.meter, window)
-    window.inferences += len(block.samples_ns)
-    return replace(block, start=start, end=machine.probes.read())
+        window.close()
+    if book:
+        book.inferences += len(block.samples_ns)
+    return replace(
+        block,
+        start=start,
+        end=window.end or machine.conditions(),
+        throttle_seen=window.watcher.throttle_seen,
+        hottest_c=window.watcher.hottest_c,
+    )
 
 
-def _open(meter: Meter | None, window: _Window) -> None:
-    if meter:
-        meter.start()
-        window.open = True
+class _Window:
+    """What goes on beside the program while it samples: the watch and the meter."""
 
+    def __init__(
+        self, machine: Machine, on_phase: Callable[[str], None], book: EnergyBook | None
+    ) -> None:
+        self._machine = machine
+        self._on_phase = on_phase
+        self._book = book
+        self.watcher = Watcher(machine.probes, machine.watch_s)
+        self.end: Conditions | None = None
 
-def _close(meter: Meter | None, window: _Window) -> None:
-    if meter and window.open:
-        joules, seconds, readings = meter.stop()
-        window.joules += joules
-        window.seconds += seconds
-        window.readings += readings
-        window.open = False
+    def phase_changed(self, phase: str) -> None:
+        """Open and close with the sampling, and pass the phase on."""
+        if phase == "sample":
+            self.watcher.start()
+            if self._book:
+                self._book.open_window()
+        elif phase == "sampled":
+            self.close()
+            self.end = self._machine.conditions()
+        self._on_phase(phase)
 
-
-def _idle_w(machine: Machine, plan: TimingPlan) -> float | None:
-    if machine.meter is None or plan.idle_s <= 0:
-        return None
-    machine.meter.start()
-    machine.sleep(plan.idle_s)
-    joules, seconds, _ = machine.meter.stop()
-    return joules / seconds if seconds else None
+    def close(self) -> None:
+        """Stop the meter and the watch; twice is once."""
+        if self._book:
+            self._book.close_window()
+        self.watcher.stop()

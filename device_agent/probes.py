@@ -94,6 +94,15 @@ def local_identity(name: str, kind: str, root: Path = Path("/")) -> Identity:
     return Identity(name, kind, platform.machine(), known, ("verify", "infer", "profile"))
 
 
+def nominal_mhz(kind: str, root: Path = Path("/")) -> float | None:
+    """Return the clock that a tuned board of a kind must run at, None where nobody promises one.
+
+    A Raspberry Pi holds its highest step. A workstation's is a matter of how many cores are busy.
+    """
+    khz = _first(root, f"{_CPUFREQ}/cpuinfo_max_freq")
+    return float(khz) / 1000 if kind.startswith("rpi") and khz else None
+
+
 def _first(root: Path, *paths: str) -> str:
     for path in paths:
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from device_agent.counters import Counters, Reading, counted
+from device_agent.counters import Counters, Pass, Reading, counted
 from device_agent.program import Program, Watch
 from protos.values import Counter, KernelTiming, Profile
 
@@ -25,7 +25,7 @@ def profile(
 ) -> Profile:
     """Return one sample per kernel row and repeat, and as many of plain runs between them.
 
-    Events are counted in as many further runs, because reading them takes time as well.
+    Events are counted in as many further runs a pass, because reading them takes time as well.
     """
     invoke = program.bound(program.example())
     for _ in range(WARMUP_RUNS):
@@ -37,18 +37,30 @@ def profile(
         invoke()
         whole_ns.append(clock_ns() - start)
         program.watched(invoke, stopwatch)
-    tally = _Gauge(program, counters.readings)
-    if counters.names:
-        counters.start()
-        for _ in range(repeats):
-            program.watched(invoke, tally)
-        counters.stop()
+    tallies = [(each.names, _tally(program, invoke, repeats, each)) for each in counters.passes]
     kernels = tuple(
-        _timing(i, row, stopwatch.rows[i], _events(counters.names, tally.rows[i]))
+        _timing(
+            i,
+            row,
+            stopwatch.rows[i],
+            tuple(event for names, tally in tallies for event in _events(names, tally.rows[i])),
+        )
         for i, row in enumerate(program.manifest["kernels"])
     )
-    silent = counters.silent(event for kernel in kernels for event in kernel.counters)
-    return Profile(kernels, tuple(whole_ns), (*counters.notes, *silent))
+    events = [event for kernel in kernels for event in kernel.counters]
+    shared = dict.fromkeys(e.name for e in events if e.multiplexed)
+    scaled = (f"counter {name}: multiplexed, its counts are estimates" for name in shared)
+    return Profile(kernels, tuple(whole_ns), (*counters.notes, *counters.silent(events), *scaled))
+
+
+def _tally(program: Program, invoke: Callable[[], None], repeats: int, each: Pass) -> _Gauge:
+    """Return what one pass of events read around every kernel."""
+    tally = _Gauge(program, each.readings)
+    each.start()
+    for _ in range(repeats):
+        program.watched(invoke, tally)
+    each.stop()
+    return tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +121,8 @@ def _events(names: Sequence[str], gauged: _Row) -> tuple[Counter, ...]:
         way = counted(name, _moved(gauged.way, i))
         if own and way:
             value = max(0, own.value - way.value)
-            found.append(Counter(name, value, own.enabled_ns, own.running_ns))
+            runs = len(gauged.around)
+            found.append(Counter(name, value, own.enabled_ns, own.running_ns, runs))
     return tuple(found)
 
 

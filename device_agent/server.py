@@ -15,6 +15,7 @@ from device_agent.access import CALLS, Call, Gate, Revoked
 from device_agent.artifacts import DEFAULT_BUDGET_BYTES, ArtifactStore, BlobStore
 from device_agent.leases import Leases
 from device_agent.measure import Machine
+from device_agent.receipts import Signer
 from device_agent.service import BoardService
 from protos import board_pb2, board_pb2_grpc
 
@@ -56,7 +57,8 @@ def make_server(
     options = options or ServerOptions()
     state_dir.mkdir(parents=True, exist_ok=True)
     artifacts = ArtifactStore(state_dir, BlobStore(state_dir, options.budget_bytes))
-    service = BoardService(machine, Leases(state_dir / "fence"), artifacts)
+    leases, signer = Leases(state_dir / "fence"), Signer(state_dir)
+    service = BoardService(machine, leases, artifacts, signer)
     gate = Gate(Revoked(options.revoked) if options.revoked else None, options.calls)
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="board"),

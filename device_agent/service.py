@@ -6,6 +6,7 @@ import importlib.metadata
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,17 +24,19 @@ from device_agent.edge import (
     unary,
     until_broken,
 )
-from device_agent.errors import Busy, Quarantined, Rejected
+from device_agent.errors import Busy, NotYourLease, Quarantined, Rejected
 from device_agent.leases import Lease, Leases
-from device_agent.measure import Machine, measure
+from device_agent.measure import Machine, Task, measure
+from device_agent.receipts import Signer
 from device_agent.runner import RUNTIME_ABI, check_manifest
+from device_agent.teller import Teller
 from device_agent.values import Job
 from protos import board_pb2 as pb
 from protos import board_pb2_grpc
 from protos.convert import to_message
-from protos.values import Block
 from protos.version import SERVICE_VERSION
 
+AGENT_VERSION = importlib.metadata.version("hil-lab")
 CANCEL_WAIT_S = 5.0
 QUARANTINE = "under-voltage: use a 3 A supply and a short cable"
 
@@ -41,8 +44,11 @@ QUARANTINE = "under-voltage: use a 3 A supply and a short cable"
 class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
     """The board service over one machine."""
 
-    def __init__(self, machine: Machine, leases: Leases, artifacts: ArtifactStore) -> None:
+    def __init__(
+        self, machine: Machine, leases: Leases, artifacts: ArtifactStore, signer: Signer
+    ) -> None:
         self._machine = machine
+        self._signer = signer
         self._leases = leases
         self._artifacts = artifacts
         self._announced = Announced()
@@ -54,7 +60,7 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
         identity, lease = self._machine.identity, self._leases.current()
         reason = self._quarantined()
         return pb.DescribeReply(
-            agent_version=importlib.metadata.version("hil-lab"),
+            agent_version=AGENT_VERSION,
             service_version=SERVICE_VERSION,
             runtime_abi=RUNTIME_ABI,
             arch=identity.arch,
@@ -147,18 +153,29 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
     def Measure(self, request: Any, context: Any) -> Iterator[Any]:
         plan = plan_of(request.plan)
 
-        def work(emit: Callable[[Any], None]) -> None:
-            def on_phase(phase: str, number: int) -> None:
-                emit(pb.MeasureEvent(progress=pb.Progress(phase=phase, block=number)))
-
-            def on_block(block: Block) -> None:
-                emit(pb.MeasureEvent(block=to_message(pb.Block, block)))
-
-            if energy := measure(self._machine, job, plan, on_phase, on_block):
-                emit(pb.MeasureEvent(energy=to_message(pb.Energy, energy)))
-
         with self._run(request, context, synthetic=request.synthetic_weights) as job:
+            task = Task(job, plan, self._anchor(request, job))
+
+            def work(emit: Callable[[Any], None]) -> None:
+                told = Teller(emit, held=lambda: self._live(request.token))
+                told.energy(measure(self._machine, task, told.listener))
+                measured = told.measured(self._machine.identity, AGENT_VERSION, request, plan)
+                told.receipt(self._signer.sign(measured.statement()))
+
             yield from events(work, self._machine.runner.cancel)
+
+    def _anchor(self, request: Any, job: Job) -> Job | None:
+        if not request.anchor:
+            return None
+        manifest = self._manifest(request.token, request.anchor, synthetic=job.synthetic)
+        return replace(job, manifest=manifest)
+
+    def _live(self, token: Any) -> bool:
+        try:
+            self._check(token)
+        except NotYourLease:
+            return False
+        return True
 
     @streaming
     def Infer(self, request: Iterator[Any], context: Any) -> Iterator[Any]:
@@ -206,14 +223,18 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
             return int(pb.STATE_MEASURING)
         return int(pb.STATE_LEASED if self._leases.current() else pb.STATE_FREE)
 
+    def _manifest(self, token: Any, digest: str, *, synthetic: bool) -> Mapping[str, Any]:
+        """Return the manifest of a complete artifact that was announced under this lease."""
+        lease = self._check(token)
+        self._announced.check(lease.fence, [check_digest(digest)])
+        manifest = self._artifacts.manifest(digest)
+        self._announced.check(lease.fence, self._artifacts.require(manifest, weights=not synthetic))
+        return manifest
+
     @contextmanager
     def _run(self, request: Any, context: Any, *, synthetic: bool = False) -> Iterator[Job]:
         """Check lease and artifact; one job at a time, and a caller that leaves ends it."""
-        lease = self._check(request.token)
-        self._announced.check(lease.fence, [check_digest(request.artifact)])
-        manifest = self._artifacts.manifest(request.artifact)
-        digests = self._artifacts.require(manifest, weights=not synthetic)
-        self._announced.check(lease.fence, digests)
+        manifest = self._manifest(request.token, request.artifact, synthetic=synthetic)
         if not self._running.acquire(blocking=False):
             raise Busy("a measurement is running on the board")
         run = self._current = object()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from device_agent.child import Child
-from device_agent.counters import CORTEX_A72, GENERIC
+from device_agent.counters import DEFAULT_COUNTERS
 from device_agent.errors import Crashed, Rejected
 from device_agent.frames import Frame
 from device_agent.runner import OnPhase
@@ -21,11 +21,6 @@ from protos.convert import from_json
 from protos.values import Block, Profile, TimingPlan, VerifyReport
 
 WORKER = (sys.executable, "-m", "device_agent.worker")
-# The first pass of boards.md section 3; on other machines what they have.
-DEFAULT_COUNTERS = {
-    "aarch64": ("instructions", *(n for n in CORTEX_A72 if n.startswith(("l1d", "l2d", "bus")))),
-    "x86_64": tuple(GENERIC),
-}
 T = TypeVar("T")
 
 

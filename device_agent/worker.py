@@ -93,15 +93,23 @@ def _block(task: _Task) -> Mapping[str, Any]:
 
     def on_phase(phase: str) -> None:
         write_frame(task.replies, {"kind": "phase", "phase": phase})
-        if phase == "sample":
-            opened.start()
-        elif phase == "sampled":
-            opened.stop()
+        for first in opened.passes[:1]:
+            if phase == "sample":
+                first.start()
+            elif phase == "sampled":
+                first.stop()
 
     plan = TimingPlan(**task.header["plan"])
     invoke = program.bound(program.example())
     block = take_block(invoke, plan, time.perf_counter_ns, on_phase)
-    counted = opened.read()
+    counted = [c for each in opened.passes[:1] for c in each.read(len(block.samples_ns))]
+    # The samples belong to the first pass; the others get runs of their own.
+    for each in opened.passes[1:]:
+        each.start()
+        for _ in range(plan.runs):
+            invoke()
+        each.stop()
+        counted += each.read(plan.runs)
     notes = (*opened.notes, *opened.silent(counted))
     return {**asdict(block), "counters": [asdict(c) for c in counted], "notes": notes}
 

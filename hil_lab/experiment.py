@@ -15,7 +15,14 @@ from typing import Any
 from torch import nn
 
 from hil_lab.abreast import SideBySide, SparingSideBySide
-from hil_lab.leased import BoardMeter, LeasedBoards, Wanted, lease, reach
+from hil_lab.leased import (
+    BoardMeter,
+    LeasedBoards,
+    Wanted,
+    lease,
+    reach,
+    reference_program,
+)
 from hil_lab.memory import SearchMemory
 from hil_lab.runs import FRONT
 from hil_lab.sparing import Prediction, SparingEvaluator
@@ -322,6 +329,7 @@ def leased(bench: Workbench) -> Iterator[Search]:
         builder = Builder(subject.graph, target, bench.recipe.threads, source=subject.network)
         store = Store(bench.run.folder.parent / STORE)
         stack.callback(store.close)
-        boards = LeasedBoards(bench, lease(wanted, stack, clients), store, builder)
+        anchor = reference_program(bench, builder)
+        boards = LeasedBoards(bench, lease(wanted, stack, clients), store, builder, anchor)
         stack.callback(boards.close)
         yield Search(bench, boards, store, builder)

@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import TypeVar
 
 from hil_lab.console import Reporter
-from hil_lab.inventory import open_board
+from hil_lab.inventory import LOCAL, open_board
 from hil_lab.workbench import Workbench
+from host.artifact import Artifact
 from host.boards.client import BoardClient
+from host.boards.drift import DriftWatch
 from host.boards.protocol import PROTOCOLS
 from host.boards.session import BoardSession
 from host.boards.types import BoardInfo
@@ -20,11 +22,13 @@ from host.errors import BoardError, BoardUnreachable, CallerError
 from host.fleet import QUANTILES, FleetMeter
 from host.lower.build import Builder
 from host.meter import Meter
+from host.policy import uncompressed
 from host.rack import Rack
 from host.registry import did_you_mean
 from host.store import Store
 
 LEASE_WAIT_S = 600.0
+PROGRAM, MANIFEST = "reference", "manifest.json"
 BoardMeter = Meter | FleetMeter | Rack
 S = TypeVar("S")
 T = TypeVar("T")
@@ -32,12 +36,17 @@ T = TypeVar("T")
 
 @dataclass
 class LeasedBoards:
-    """The boards that a run holds: each for itself, or as a fleet."""
+    """The boards that a run holds: each for itself, or as a fleet.
+
+    `anchor` is the program by which they are watched for drift.
+    """
 
     bench: Workbench
     sessions: Sequence[BoardSession]
     store: Store
     builder: Builder
+    anchor: Artifact | None = None
+    _watches: dict[str, DriftWatch] = field(default_factory=dict, init=False)
     _dropped: dict[int, BoardError] = field(default_factory=dict)
     _racks: list[Rack] = field(default_factory=list)
 
@@ -64,7 +73,10 @@ class LeasedBoards:
         if name not in PROTOCOLS:
             raise CallerError(f'unknown protocol "{name}"{did_you_mean(name, PROTOCOLS)}')
         protocol, recipe = PROTOCOLS[name], self.bench.recipe
-        meters = [Meter(self.builder, each, self.store, protocol) for each in self.sessions]
+        meters = [
+            Meter(self.builder, each, self.store, protocol, watch=self._watch(each))
+            for each in self.sessions
+        ]
         if self.fleet:
             return FleetMeter.over(meters, recipe.measure.fleet)
         if self.width == 1:
@@ -72,6 +84,19 @@ class LeasedBoards:
         rack = Rack(meters, lambda why: say_dropped(self.bench, why), self._dropped)
         self._racks.append(rack)
         return rack
+
+    def _watch(self, session: BoardSession) -> DriftWatch | None:
+        """Return what watches a board drift; one for all meters of the board.
+
+        Nobody keeps this machine still for a search, and nobody could put it in quarantine.
+        """
+        if self.anchor is None or session.info.kind == LOCAL:
+            return None
+        name = session.info.name
+        if name not in self._watches:
+            protocol = PROTOCOLS[self.bench.recipe.measure.search]
+            self._watches[name] = DriftWatch(session, self.store, self.anchor, protocol)
+        return self._watches[name]
 
     @property
     def session(self) -> BoardSession:
@@ -165,6 +190,17 @@ def say_dropped(bench: Workbench, why: BoardError) -> None:
     """Say that the search goes on without a board, and write it down."""
     bench.reporter.say(f"dropped  {why}; going on without this board")
     bench.run.event("board dropped", why=str(why))
+
+
+def reference_program(bench: Workbench, builder: Builder) -> Artifact:
+    """Return the optimised fp32 program, for latency alone, built once per run.
+
+    It never changes, so it is also the anchor that boards are watched by.
+    """
+    folder, subject = bench.run.path(PROGRAM), bench.subject
+    if (folder / MANIFEST).is_file():
+        return Artifact.load(folder)
+    return builder.build(subject.network, uncompressed(subject.graph), folder)
 
 
 def patience_s(reporter: Reporter, client: BoardClient) -> float:

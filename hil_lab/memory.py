@@ -34,10 +34,11 @@ class SearchMemory:
     scorecard: Scorecard = field(init=False, default_factory=Scorecard)
 
     def __post_init__(self) -> None:
-        self.so_far = self.store.episodes(self._key)
+        self.so_far = self._valid(self.store.episodes(self._key))
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._path.is_file():
-            kept = checkpoint.load(self._path)
+        kept = checkpoint.load(self._path) if self._path.is_file() else None
+        # A state that knows episodes which no longer count is forgotten: a replay makes another.
+        if kept is not None and int(kept["number"]) <= len(self.so_far):
             self.state = int(kept["number"]), kept["strategy"]
             if "scorecard" in kept:
                 self.scorecard = Scorecard.from_dict(kept["scorecard"])
@@ -45,6 +46,20 @@ class SearchMemory:
     @property
     def _key(self) -> str:
         return f"{self.run.name}@{self.name}"
+
+    def _valid(self, episodes: list[Episode]) -> list[Episode]:
+        """Drop the episodes from the first one on whose measurement was invalidated since.
+
+        A strategy's later choices depend on it; what they measured otherwise is in the cache.
+        """
+        names = [name for e in episodes for name in e.evaluation.measurements]
+        invalid = self.store.invalid(names)
+        for place, episode in enumerate(episodes):
+            if invalid.keys() & set(episode.evaluation.measurements):
+                self.run.event("requeued", target=self.target, episodes=len(episodes) - place)
+                self.store.drop_episodes(self._key, episode.number)
+                return episodes[:place]
+        return episodes
 
     @property
     def _folder(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from host.errors import BoardError, BoardUnreachable
+from host.errors import BoardDrifted, BoardError, BoardUnreachable
 
 B = TypeVar("B")
 T = TypeVar("T")
@@ -81,7 +81,11 @@ class Crew(Generic[B]):
                 done.set_result(job(self.members[place]))
         except BoardError as e:
             self._drop(place, e)
-            self._send(job, place, done)
+            if isinstance(e, BoardDrifted) and e.invalidated:
+                # Somebody was told numbers that no longer count, and must not go on with them.
+                done.set_exception(e)
+            else:
+                self._send(job, place, done)
         except Exception as e:
             done.set_exception(e)
 

@@ -16,6 +16,7 @@ HilError
         ├── BoardBusy              somebody else holds the lease
         ├── LeaseLost              ours expired or was taken over
         ├── ArtifactRejected       a retry cannot help
+        ├── BoardDrifted           its anchor is off; what it measured since is invalid
         ├── MeasurementFailed      the program crashed, hung or ran out of memory on the board
         ├── SupplyError            a board's power could not be switched
         └── VersionMismatch        host and agent speak different protocol or runtime versions
@@ -96,6 +97,14 @@ class MeasurementFailed(BoardError):
 
 class SupplyError(BoardError):
     """The power of a board could not be switched."""
+
+
+class BoardDrifted(BoardError):
+    """The board's anchor is off its baseline; `invalidated` measurements no longer count."""
+
+    def __init__(self, message: str, invalidated: int) -> None:
+        super().__init__(message)
+        self.invalidated = invalidated
 
 
 class VersionMismatch(BoardError):

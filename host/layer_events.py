@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from protos.values import Counter, Profile
+from protos.values import Profile
 
 # layer -> event -> events of one inference
 Events = Mapping[str, Mapping[str, float]]
@@ -15,7 +15,11 @@ def layer_events(profile: Profile) -> Events:
     return summed(
         (
             kernel.layer,
-            {c.name: _counted(c) / len(kernel.samples_ns) for c in kernel.counters if c.running_ns},
+            {
+                c.name: c.value / (c.runs or len(kernel.samples_ns))
+                for c in kernel.counters
+                if c.running_ns
+            },
         )
         for kernel in profile.kernels
     )
@@ -29,8 +33,3 @@ def summed(kernels: Iterable[tuple[str, Mapping[str, float]]]) -> Events:
         both = {name: known[name] + own[name] for name in known if name in own}
         found[layer] = both if layer in found else own
     return {layer: events for layer, events in found.items() if layer}
-
-
-def _counted(counter: Counter) -> float:
-    """Return a count, scaled up where the kernel multiplexed the counter."""
-    return counter.value * counter.enabled_ns / counter.running_ns

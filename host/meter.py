@@ -10,7 +10,8 @@ from pathlib import Path
 from torch import nn
 
 from host.artifact import Artifact
-from host.boards.protocol import SEARCH, MeasureProtocol
+from host.boards.drift import DriftWatch
+from host.boards.protocol import REPORT, SEARCH, MeasureProtocol
 from host.boards.session import BoardSession
 from host.boards.types import Measurement
 from host.errors import BoardError
@@ -31,6 +32,7 @@ class Meter:
     """Latency of programs on one leased board, each program measured once per protocol.
 
     What a board of the same fingerprint measured counts, unless `own` asks for this very board.
+    `watch` looks at the board's anchor between jobs; BoardDrifted comes of it.
     """
 
     builder: Builder
@@ -39,6 +41,7 @@ class Meter:
     protocol: MeasureProtocol = SEARCH
     measured: int = 0
     own: bool = False
+    watch: DriftWatch | None = None
 
     def artifact(self, network: nn.Module, policy: Policy, folder: Path) -> Artifact:
         """Build an artifact for latency alone."""
@@ -73,7 +76,11 @@ class Meter:
         ):
             return *found, True
         for _ in range(ATTEMPTS):
-            measurement = self.session.measure(artifact, self.protocol, synthetic_weights=True)
+            if self.watch:
+                self.watch.before_job()
+            measurement = self.session.measure(
+                artifact, self.protocol, synthetic_weights=True, anchor=self._anchor
+            )
             self.measured += 1
             name = self.store.add_measurement(measurement)
             if measurement.verdict != "invalid":
@@ -82,6 +89,11 @@ class Meter:
             f"{self.session.info.name}: {ATTEMPTS} measurements were invalid "
             f"({'; '.join(measurement.reasons)}); mend the board, then resume the run"
         )
+
+    @property
+    def _anchor(self) -> Artifact | None:
+        """What runs between the blocks of a report, where the board is watched."""
+        return self.watch.anchor if self.watch and self.protocol.mode == REPORT.mode else None
 
     def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
         """Yield (layer, median milliseconds) of every kernel call."""

@@ -1,4 +1,4 @@
-"""Statistics derived from raw samples: medians, spread, bootstrap intervals, comparison."""
+"""Statistics derived from raw samples: medians, spread, intervals, outliers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-BOOTSTRAP_RESAMPLES = 2000
 OUTLIER_MODIFIED_Z = 14.8
+FEWEST_FOR_ORDER = 20  # samples, before their order says anything
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A median with its 95 % bootstrap interval, in the unit of the samples."""
+    """A median with its 95 % interval, in the unit of the samples."""
 
     median: float
     low: float
@@ -26,16 +26,51 @@ class Interval:
         return (self.high - self.low) / 2 / self.median if self.median else 0.0
 
 
-def median_interval(samples: Sequence[float], seed: int = 0) -> Interval:
-    """Return the median and its percentile-bootstrap 95 % interval."""
+def median_interval(samples: Sequence[float]) -> Interval:
+    """Return the median and its 95 % interval: what a percentile bootstrap converges to.
+
+    The rank of a bootstrap median is beta distributed (Maritz and Jarrett 1978); between ranks it
+    is interpolated (Hutson 1999). Nothing is drawn, and any number of samples is used in full.
+    Samples in the order of time: where neighbours resemble each other they count for fewer.
+    """
+    from scipy.special import betaincinv
+
     values = np.asarray(samples, dtype=np.float64)
-    if values.size == 0:
+    n = values.size
+    if n == 0:
         raise ValueError("no samples")
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(0, values.size, (BOOTSTRAP_RESAMPLES, min(values.size, 500)))
-    medians = np.median(values[picks], axis=1)
-    low, high = np.percentile(medians, [2.5, 97.5])
-    return Interval(float(np.median(values)), float(low), float(high))
+    ordered = np.sort(values)
+    half = (independent(values) + 1) / 2
+    ranks = (n + 1) * betaincinv(half, half, [0.025, 0.975]) - 1
+    low, high = (_at(ordered, float(rank)) for rank in ranks)
+    return Interval(float(np.median(ordered)), low, high)
+
+
+def _at(ordered: np.ndarray, rank: float) -> float:
+    """Return the value at a fractional rank; five blocks' ranks lie a little beyond the ends."""
+    if ordered.size == 1:
+        return float(ordered[0])
+    below = min(max(int(np.floor(rank)), 0), ordered.size - 2)
+    first, second = ordered[below : below + 2]
+    return float(first + (rank - below) * (second - first))
+
+
+def independent(values: np.ndarray) -> float:
+    """Return how many independent samples would know the median as well as these do.
+
+    What matters is how long a run stays on one side of the median: the autocorrelations of that
+    are added up as long as chance does not explain them (two standard errors).
+    """
+    n = values.size
+    side = np.sign(values - np.median(values))
+    power = float((side**2).sum())
+    if n < FEWEST_FOR_ORDER or power == 0:
+        return float(n)
+    spectrum = np.abs(np.fft.rfft(side, 2 * n)) ** 2
+    correlations = np.fft.irfft(spectrum)[1 : n // 2] / power
+    chance = correlations < 2 / np.sqrt(n)
+    end = int(np.argmax(chance)) if chance.any() else correlations.size
+    return max(1.0, n / (1.0 + 2.0 * float(correlations[:end].sum())))
 
 
 def median_absolute_deviation(samples: Sequence[float]) -> float:

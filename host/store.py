@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,37 +19,28 @@ from host.boards.types import Measurement
 from host.canonical import canonical_json, digest
 from host.errors import StoreError
 from host.policy import Policy
+from host.schema import MIGRATIONS, connect
 from host.search.episode import Episode
 from host.types import Evaluation
 
-BUSY_TIMEOUT_MS = 30_000
+__all__ = ["MIGRATIONS", "Store", "connect"]
+
 # SQLite's own limit on the values of a statement is larger.
 ROWS_AT_ONCE = 500
-MIGRATIONS = (
-    """CREATE TABLE measurement (
-        id TEXT PRIMARY KEY, structure TEXT NOT NULL, fingerprint TEXT NOT NULL,
-        protocol TEXT NOT NULL, artifact TEXT NOT NULL, board TEXT NOT NULL,
-        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-        record TEXT NOT NULL) STRICT""",
-    "CREATE INDEX measurement_key ON measurement (structure, fingerprint, protocol)",
-    """CREATE TABLE episode (
-        run TEXT NOT NULL, number INTEGER NOT NULL, policy TEXT NOT NULL,
-        evaluation TEXT NOT NULL, reward REAL NOT NULL, PRIMARY KEY (run, number)) STRICT""",
-    """CREATE TABLE evaluation (
-        setting TEXT NOT NULL, policy TEXT NOT NULL, counts TEXT NOT NULL,
-        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-        PRIMARY KEY (setting, policy)) STRICT""",
-    """CREATE TABLE sample (
-        number INTEGER PRIMARY KEY, spec TEXT NOT NULL, structure TEXT NOT NULL UNIQUE) STRICT""",
-    """CREATE TABLE observation (
-        number INTEGER NOT NULL, place INTEGER NOT NULL, measurement TEXT, profile TEXT,
-        kernels TEXT, error TEXT, created_at TEXT NOT NULL
-            DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-        PRIMARY KEY (number, place)) STRICT""",
-)
 KEEP_COUNTS = """INSERT INTO evaluation (setting, policy, counts) VALUES (?, ?, ?)
     ON CONFLICT (setting, policy) DO UPDATE SET counts = excluded.counts
     WHERE json_array_length(excluded.counts) > json_array_length(counts)"""
+NOT_INVALID = "AND id NOT IN (SELECT measurement FROM invalid)"
+ANCHORED = """INSERT INTO anchor (board, fingerprint, mark)
+    VALUES (?, ?, (SELECT coalesce(max(rowid), 0) FROM measurement))
+    ON CONFLICT (board, fingerprint) DO UPDATE SET mark = excluded.mark, reason = '',
+    created_at = excluded.created_at"""
+INVALIDATE = """INSERT OR IGNORE INTO invalid (measurement, reason)
+    SELECT id, ?1 FROM measurement WHERE board = ?2 AND fingerprint = ?3 AND rowid >
+    coalesce((SELECT mark FROM anchor WHERE board = ?2 AND fingerprint = ?3), 0)"""
+QUARANTINE = """INSERT INTO anchor (board, fingerprint, mark, reason)
+    VALUES (?2, ?3, (SELECT coalesce(max(rowid), 0) FROM measurement), ?1)
+    ON CONFLICT (board, fingerprint) DO UPDATE SET mark = excluded.mark, reason = excluded.reason"""
 
 
 @contextmanager
@@ -61,40 +51,6 @@ def _mapped(path: Path) -> Iterator[None]:
         full = "full" in str(e).lower()
         remedy = "free some space" if full else "close what else uses it, or restore a copy"
         raise StoreError(f"{path}: {e}; {remedy}, then resume") from e
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """Open a database and bring it to the newest version, one migration a transaction."""
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    _use_write_ahead_log(db)
-    db.execute("PRAGMA synchronous = FULL")
-    while True:
-        db.execute("BEGIN IMMEDIATE")
-        (have,) = db.execute("PRAGMA user_version").fetchone()
-        if have > len(MIGRATIONS):
-            db.execute("ROLLBACK")
-            raise StoreError(f"{path} was written by a newer version; update hil-lab")
-        if have == len(MIGRATIONS):
-            db.execute("ROLLBACK")
-            return db
-        db.execute(MIGRATIONS[have])
-        db.execute(f"PRAGMA user_version = {have + 1}")
-        db.execute("COMMIT")
-
-
-def _use_write_ahead_log(db: sqlite3.Connection) -> None:
-    # SQLite does not wait (busy_timeout) for the lock that switching a new file takes; the mode
-    # is the file's for ever after, so asking again is cheap.
-    deadline_s = time.monotonic() + BUSY_TIMEOUT_MS / 1e3
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as e:
-            if "locked" not in str(e) or time.monotonic() > deadline_s:
-                raise
-            time.sleep(0.01)
 
 
 class Store:
@@ -123,10 +79,17 @@ class Store:
         with self._lock, _mapped(self.path):
             yield
 
+    def _rows(self, table: str, where: str, key: Sequence[object], **more: Any) -> list[Any]:
+        with self._guarded():
+            return list(self._db[table].rows_where(where, key, **more))
+
     def add_measurement(self, measurement: Measurement) -> str:
-        """Keep a raw measurement and return its name; the same one twice is kept once."""
+        """Keep a raw measurement and return its name; the same one twice is kept once.
+
+        One that was invalid and is measured again, to the nanosecond, is valid again.
+        """
         record = measurement.to_dict()
-        name = f"m-{digest(record)[:12]}"
+        name = f"m-{measurement.identity[:12]}"
         row = {
             "id": name,
             "structure": measurement.structure,
@@ -137,16 +100,31 @@ class Store:
             "record": canonical_json(record),
         }
         with self._guarded():
-            self._db["measurement"].insert(row, ignore=True)
+            self._db["measurement"].insert(row, replace=True)
+            self._db.execute("DELETE FROM invalid WHERE measurement = ?", [name])
         return name
 
     def measurement(self, name: str) -> Measurement:
         """Return a measurement by name; raises StoreError for an unknown one."""
-        with self._guarded():
-            rows = list(self._db["measurement"].rows_where("id = ?", [name]))
+        rows = self._rows("measurement", "id = ?", [name])
         if not rows:
             raise StoreError(f"{self.path} holds no measurement {name}")
         return Measurement.from_dict(json.loads(rows[0]["record"]))
+
+    def find(self, prefix: str) -> str:
+        """Return the name of the only measurement that begins so; raises StoreError otherwise."""
+        wanted = prefix if prefix.startswith("m-") else f"m-{prefix}"
+        key = [len(wanted), wanted]
+        rows = self._rows("measurement", "substr(id, 1, ?) = ?", key, select="id", limit=2)
+        if len(rows) == 1:
+            return str(rows[0]["id"])
+        why = "holds no measurement" if not rows else "holds several measurements that begin with"
+        raise StoreError(f"{self.path} {why} {wanted}")
+
+    def measured_at(self, name: str) -> str:
+        """Return when a measurement was kept, in UTC."""
+        rows = self._rows("measurement", "id = ?", [name], select="created_at")
+        return str(rows[0]["created_at"]) if rows else ""
 
     def boards(self, names: Sequence[str]) -> dict[str, str]:
         """Return the board of every measurement that is there, by name."""
@@ -154,8 +132,7 @@ class Store:
         for start in range(0, len(names), ROWS_AT_ONCE):
             part = list(names[start : start + ROWS_AT_ONCE])
             where = f"id IN ({', '.join('?' for _ in part)})"
-            with self._guarded():
-                rows = list(self._db["measurement"].rows_where(where, part, select="id, board"))
+            rows = self._rows("measurement", where, part, select="id, board")
             found |= {row["id"]: row["board"] for row in rows}
         return found
 
@@ -170,17 +147,64 @@ class Store:
 
         On any board of the fingerprint, or on one by its name.
         """
-        where = "structure = ? AND fingerprint = ? AND protocol = ?"
+        where = f"structure = ? AND fingerprint = ? AND protocol = ? {NOT_INVALID}"
         key = [structure, fingerprint, digest(dict(protocol))]
         if board is not None:
             where, key = f"{where} AND board = ?", [*key, board]
-        with self._guarded():
-            rows = list(self._db["measurement"].rows_where(where, key, order_by="rowid desc"))
+        rows = self._rows("measurement", where, key, order_by="rowid desc")
         for row in rows:
             measurement = Measurement.from_dict(json.loads(row["record"]))
             if measurement.verdict != "invalid":
                 return row["id"], measurement
         return None
+
+    def baseline(
+        self, structure: str, fingerprint: str, protocol: Mapping[str, Any], board: str
+    ) -> Measurement | None:
+        """Return what a board's anchor took at first, if anything."""
+        where = "structure = ? AND fingerprint = ? AND protocol = ? AND board = ?"
+        key = [structure, fingerprint, digest(dict(protocol)), board]
+        rows = self._rows("baseline", where, key)
+        return self.measurement(rows[0]["measurement"]) if rows else None
+
+    def add_baseline(self, measurement: Measurement) -> None:
+        """Keep what a board's anchor took at first; the first one stays."""
+        row = {
+            "structure": measurement.structure,
+            "fingerprint": measurement.fingerprint_digest,
+            "protocol": digest(measurement.to_dict()["protocol"]),
+            "board": measurement.board,
+            "measurement": self.add_measurement(measurement),
+        }
+        with self._guarded():
+            self._db["baseline"].insert(row, ignore=True)
+
+    def anchored(self, board: str, fingerprint: str) -> None:
+        """Note that a board's anchor was good: what it measured so far stands."""
+        with self._guarded():
+            self._db.execute(ANCHORED, [board, fingerprint])
+
+    def quarantine(self, board: str, fingerprint: str, reason: str) -> int:
+        """Invalidate what a board measured since its last good anchor; return how many."""
+        values = [reason, board, fingerprint]
+        with self._guarded():
+            count = self._db.execute(INVALIDATE, values).rowcount
+            self._db.execute(QUARANTINE, values)
+        return int(count)
+
+    def invalid(self, names: Sequence[str]) -> dict[str, str]:
+        """Return why measurements are invalid by now, those that are, by name."""
+        found: dict[str, str] = {}
+        for name in names:
+            rows = self._rows("invalid", "measurement = ?", [name])
+            found |= {row["measurement"]: row["reason"] for row in rows}
+        return found
+
+    def quarantined(self, board: str, fingerprint: str) -> str:
+        """Return why a board is in quarantine, '' where it is not."""
+        where = "board = ? AND fingerprint = ?"
+        rows = self._rows("anchor", where, [board, fingerprint])
+        return str(rows[0]["reason"]) if rows else ""
 
     def counts(self, setting: str, policy: str) -> tuple[int, ...]:
         """Return the correct answers of a policy, batch by batch, as far as they were counted.
@@ -188,8 +212,7 @@ class Store:
         `setting` is the digest of all else that they depend on (host.evaluate).
         """
         key = [setting, policy]
-        with self._guarded():
-            rows = list(self._db["evaluation"].rows_where("setting = ? AND policy = ?", key))
+        rows = self._rows("evaluation", "setting = ? AND policy = ?", key)
         return tuple(json.loads(rows[0]["counts"])) if rows else ()
 
     def keep_counts(self, setting: str, policy: str, counts: Sequence[int]) -> None:
@@ -210,10 +233,14 @@ class Store:
         with self._guarded():
             self._db["episode"].insert(row)
 
+    def drop_episodes(self, run: str, first: int) -> None:
+        """Forget the episodes of a run from a number on."""
+        with self._guarded():
+            self._db["episode"].delete_where("run = ? AND number >= ?", [run, first])
+
     def episodes(self, run: str) -> list[Episode]:
         """Return the episodes of a run in order."""
-        with self._guarded():
-            rows = list(self._db["episode"].rows_where("run = ?", [run], order_by="number"))
+        rows = self._rows("episode", "run = ?", [run], order_by="number")
         return [
             Episode(
                 row["number"],

@@ -29,6 +29,9 @@ class TimingPlan:
     gate_wait_s: float
     gate_temperature_c: float
     idle_s: float
+    gate_band_c: float = 0.0
+    set_point_c: float = 0.0
+    clock_ratio: float = 0.0
 
     def __post_init__(self) -> None:
         if self.runs < 1 or self.blocks < 1:
@@ -46,6 +49,8 @@ class Conditions:
     load_ratio: float | None = None
     free_memory_bytes: int | None = None
     governor: str = ""
+    effective_mhz: float | None = None
+    nominal_mhz: float | None = None
 
     @property
     def under_voltage(self) -> bool:
@@ -55,17 +60,29 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """One hardware event over the sampling window; `value` is scaled where it was multiplexed."""
+    """One hardware event over `runs` inferences; `value` is scaled where it was multiplexed.
+
+    0 runs are as many as there are samples.
+    """
 
     name: str
     value: int
     enabled_ns: int
     running_ns: int
+    runs: int = 0
+
+    @property
+    def multiplexed(self) -> bool:
+        """Whether the value is an estimate: the event had to share its register."""
+        return self.running_ns < self.enabled_ns
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The samples of one process, one per inference, in order."""
+    """The samples of one process, one per inference, in order.
+
+    `throttle_seen` are all throttle bits, `hottest_c` the highest temperature while it sampled.
+    """
 
     samples_ns: tuple[int, ...]
     warmup_runs: int
@@ -74,11 +91,16 @@ class Block:
     end: Conditions | None = None
     counters: tuple[Counter, ...] = ()
     notes: tuple[str, ...] = ()
+    throttle_seen: int | None = None
+    hottest_c: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Energy:
-    """Joules and seconds of the sampling windows."""
+    """Joules and seconds of the sampling windows, and what bounds their error.
+
+    `delta_t_s` is how far off each edge of a window may be, `resolution_w` the meter's step.
+    """
 
     active_j: float
     active_s: float
@@ -86,6 +108,41 @@ class Energy:
     readings: int
     meter: str
     idle_w: float | None = None
+    idle_after_w: float | None = None
+    lost: int = 0
+    windows: int = 1
+    delta_t_s: float = 0.0
+    resolution_w: float = 0.0
+
+    @property
+    def idle_mean_w(self) -> float | None:
+        """Watts of the idle windows before and after; None where there was none."""
+        known = [w for w in (self.idle_w, self.idle_after_w) if w is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def error_j(self) -> float:
+        """Bound on the error of `active_j`: 2 delta_t delta_P a window, and the meter's step.
+
+        Without an idle window the whole power counts as the step at an edge.
+        """
+        if not self.active_s:
+            return 0.0
+        step_w = abs(self.active_j / self.active_s - (self.idle_mean_w or 0.0))
+        return 2 * self.delta_t_s * step_w * self.windows + self.resolution_w * self.active_s
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the board says that it measured, and its signature; `unsigned` says why there is none.
+
+    `signature` and `key` (DER) are base64.
+    """
+
+    statement: str
+    signature: str = ""
+    key: str = ""
+    unsigned: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ AGENT_FOR_HIL_LAB = {
     "device_agent.server": "make_server: built-in boards run under the real agent",
     "device_agent.local": "the board `local`",
     "device_agent.measure": "Machine: what make_server serves",
+    "device_agent.power": "Window: what the simulated meter answers with",
     "device_agent.runner": "the Runner protocol, which the simulated board implements",
     "device_agent.supervise": "real numbers come from the agent's child process",
     "device_agent.timing": "the same sampling in virtual time",
@@ -41,7 +42,7 @@ LIGHT = (
     "host.store", "host.boards.client", "host.boards.pool", "host.artifact", "host.policy",
     "hil_lab.report", "hil_lab.recipe", "hil_lab.runs", "hil_lab.inventory", "hil_lab.cli",
     "hil_lab.commands.agent", "hil_lab.commands.boards", "hil_lab.commands.report",
-    "hil_lab.commands.verify", "hil_lab.commands.export",
+    "hil_lab.commands.verify", "hil_lab.commands.export", "hil_lab.commands.repro",
 )  # fmt: skip
 # Files that may name pickle: one unpickles CIFAR's files, arrays only; one names its error.
 PICKLE = ("host/data/files.py", "host/models/checkpoint.py")

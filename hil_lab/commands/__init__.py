@@ -173,11 +173,22 @@ def _agent(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see hil-lab agent --help")
 
 
+def _repro(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", help="a measurement's name, or how it begins: m-81f2c0")
+    parser.add_argument("--run", action="store_true", help="measure it again and compare")
+    parser.add_argument("--store", default="runs/store.db", help="default: runs/store.db")
+    parser.add_argument("--board", help="another board of the same kind")
+    parser.add_argument("--artifact", help="the folder of its program, where no run kept it")
+    _json(parser)
+
+
 def _boards(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "show", "measure", "profile", "doctor"))
     parser.add_argument("board", nargs="?", help="a board's name")
     parser.add_argument("artifact", nargs="?", help="an artifact folder, to measure or profile")
-    parser.add_argument("--protocol", default="search", help="quick, search or report")
+    parser.add_argument("--protocol", default="search", help="quick, search, report or compare")
+    parser.add_argument("--anchor", help="an artifact folder to interleave with what is measured")
+    parser.add_argument("--store", help="keep the measurement here, such as runs/store.db")
     _json(parser)
 
 
@@ -210,6 +221,7 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("prove a program against its network", _verify, f"{_HERE}.verify"),
     "evaluate": Command("accuracy of the compiled program", _evaluate, f"{_HERE}.evaluate"),
     "boards": Command("boards: list, show, measure, profile, doctor", _boards, f"{_HERE}.boards"),
+    "repro": Command("how a number was measured, and does it hold", _repro, f"{_HERE}.repro"),
     "dataset": Command("collect and export hardware datasets", _dataset, f"{_HERE}.dataset"),
     "provision": Command("make a fresh system a board", _provision, f"{_HERE}.provision"),
     "predict": Command("latency of a model on a modelled board", _predict, f"{_HERE}.predict"),

@@ -12,7 +12,7 @@ from hil_lab.console import print_json, print_table, print_text
 from hil_lab.inventory import DEFAULT_INVENTORY, LOCAL, open_board, read_inventory
 from host.artifact import Artifact
 from host.boards.protocol import PROTOCOLS
-from host.boards.types import BoardInfo, Profile
+from host.boards.types import BoardInfo, Measurement, Profile
 from host.errors import BoardError, CallerError
 from host.registry import did_you_mean
 
@@ -89,20 +89,50 @@ def _measure(arguments: argparse.Namespace) -> int:
         hint = did_you_mean(arguments.protocol, PROTOCOLS)
         raise CallerError(f'unknown protocol "{arguments.protocol}"{hint}')
     protocol = PROTOCOLS[arguments.protocol]
+    anchor = Artifact.load(Path(arguments.anchor)) if arguments.anchor else None
     with open_board(_board(arguments)) as client, client.lease("measure") as session:
-        measurement = session.measure(_artifact(arguments), protocol)
+        measurement = session.measure(_artifact(arguments), protocol, anchor=anchor)
+    name = _keep(measurement, arguments.store)
     if arguments.json:
         print_json(measurement.to_dict())
         return 0
-    interval, energy = measurement.latency_ms, measurement.energy_mj
+    _print_measurement(measurement)
+    if name:
+        print_text(f"kept as {name}; hil-lab repro {name} --store {arguments.store}")
+    return 0
+
+
+def _keep(measurement: Measurement, store: str | None) -> str:
+    """Keep a measurement where that is asked for, and return its name."""
+    if not store:
+        return ""
+    # Only here: the other actions need no database.
+    from host.store import Store
+
+    kept = Store(Path(store))
+    try:
+        return kept.add_measurement(measurement)
+    finally:
+        kept.close()
+
+
+def _print_measurement(measurement: Measurement) -> None:
+    interval = measurement.latency_ms
     rows = [
         ["latency", f"{interval.median:.4f} ms [{interval.low:.4f}, {interval.high:.4f}]"],
         ["samples", str(len(measurement.samples_ns))],
-        ["energy", "-" if energy is None else f"{energy:.3f} mJ"],
+        ["energy", _energy(measurement)],
         ["verdict", f"{measurement.verdict} {'; '.join(measurement.reasons)}"],
     ]
     print_table(("", measurement.board), rows)
-    return 0
+
+
+def _energy(measurement: Measurement) -> str:
+    energy, judged = measurement.energy_mj, measurement.energy_verdict
+    if energy is None or judged is None:
+        return "-"
+    error, (verdict, reasons) = measurement.energy_error_mj or 0.0, judged
+    return f"{energy:.3f} mJ ± {error:.3f}, {'; '.join((verdict, *reasons))}"
 
 
 def _profile(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,14 @@ from device_agent.supervise import ProcessRunner
 from device_agent.timing import take_block
 from device_agent.values import Identity, Job
 from hil_lab.simboard import cost
-from hil_lab.simboard.faults import HOT_AMBIENT_C, run_fault
+from hil_lab.simboard.faults import (
+    HOT_AMBIENT_C,
+    SilentThrottle,
+    drift_ratio,
+    hidden_ratio,
+    lost_share,
+    run_fault,
+)
 from hil_lab.simboard.noise import FIRST_UNIT, factors, unit_factor
 from hil_lab.simboard.power import CORES, SimMeter
 from hil_lab.simboard.thermal import AMBIENT_C, Physics
@@ -81,13 +88,16 @@ class SimRunner:
         self._native = ProcessRunner(counters=())
         self._foreign = numbers
         self._blocks = 0
+        self._measurements = 0
         self.busy_cores = 0.0
 
     @contextmanager
     def measuring(self) -> Iterator[tuple[str, ...]]:
         """Begin a measurement on a rested board, so that its numbers depend on nothing before."""
         self._physics.rest()
+        self._physics.hidden_ratio = hidden_ratio(self._settings.fault)
         self._blocks = 0
+        self._measurements += 1
         yield ()
 
     def block(self, job: Job, plan: TimingPlan, on_phase: OnPhase) -> Block:
@@ -97,16 +107,18 @@ class SimRunner:
         key = (canonical_json(_fields(plan)), self._blocks)
         costs = self._costs(job)
         noise = self._noise(job, *key)
-        nominal_ns = sum(c.seconds for c in costs) * 1e9
+        fault = self._settings.fault
+        nominal_ns = sum(c.seconds for c in costs) * 1e9 * drift_ratio(fault, self._measurements)
         physics, full_mhz = self._physics, float(self._settings.clock_mhz)
         cores = self.busy_cores = float(min(job.manifest.get("threads", 1), CORES))
 
         def invoke() -> None:
-            slowdown = full_mhz / physics.clock_mhz()
+            slowdown = full_mhz / physics.real_mhz()
             physics.advance(int(nominal_ns * next(noise) * slowdown), cores)
 
+        watched = SilentThrottle(fault, plan, physics, on_phase)
         try:
-            block = take_block(invoke, plan, physics.clock_ns, on_phase)
+            block = take_block(watched.around(invoke), plan, physics.clock_ns, watched.on_phase)
         finally:
             self.busy_cores = 0.0
         window_ns, runs = sum(block.samples_ns), len(block.samples_ns)
@@ -178,10 +190,13 @@ def sim_machine(
         identity=_identity(name, settings),
         runner=runner,
         probes=SimProbes(physics),
-        meter=SimMeter(physics.clock_ns, lambda: runner.busy_cores),
+        meter=SimMeter(physics.clock_ns, lambda: runner.busy_cores, lost_share(settings.fault)),
         tuned=runner.measuring,
         sleep=physics.sleep,
         clock_s=physics.clock_s,
+        nominal_mhz=float(settings.clock_mhz),
+        effective_mhz=lambda: round(physics.real_mhz(), 1),
+        watch_s=None,  # virtual time: the physics remembers what happened
         also_runs=frozenset({platform.machine()}),
     )
 

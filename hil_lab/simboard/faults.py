@@ -12,12 +12,18 @@ import grpc
 from device_agent.errors import Crashed, Hung, OutOfMemory
 from device_agent.values import Limits
 from hil_lab.simboard.thermal import Physics
+from protos.values import TimingPlan
 
 Fault = Literal[
-    "crash", "hang", "memory", "throttle", "brown-out", "slow-network", "corrupt-upload"
-]
+    "crash", "hang", "memory", "throttle", "brown-out", "slow-network", "corrupt-upload",
+    "lying-governor", "silent-throttle", "drift", "lost-readings",
+]  # fmt: skip
 FAULTS: tuple[str, ...] = get_args(Fault)
 HOT_AMBIENT_C = 64.0  # a closed box in the sun: idle at the throttling temperature
+LYING_RATIO = 1500 / 1800  # what the governor sets is not what the cores run at
+SILENT_RATIO, SILENT_SHARE = 0.6, 0.4  # the clock falls so far, after this share of a window
+DRIFT_AFTER, DRIFT_RATIO = 5, 1.03  # measurements, and how much slower the board is then
+LOST_SHARE = 0.02
 SLOW_CALL_S = 0.2
 _PUT_BLOB = "/hil.v1.Board/PutBlob"
 
@@ -33,6 +39,56 @@ def run_fault(fault: str | None, limits: Limits, physics: Physics) -> None:
         raise Hung(f"no answer in {limits.deadline_s:g} s: the program hangs")
     if fault == "brown-out":
         physics.under_voltage = True
+
+
+def hidden_ratio(fault: str | None) -> float:
+    """Return the real clock as a share of the shown one when a measurement begins."""
+    return LYING_RATIO if fault == "lying-governor" else 1.0
+
+
+def drift_ratio(fault: str | None, measurements: int) -> float:
+    """Return how much slower the board is in its measurement of a number."""
+    return DRIFT_RATIO if fault == "drift" and measurements > DRIFT_AFTER else 1.0
+
+
+def lost_share(fault: str | None) -> float:
+    """Return the share of power readings that never come."""
+    return LOST_SHARE if fault == "lost-readings" else 0.0
+
+
+class SilentThrottle:
+    """Lowers the clock within every window and sets no bit; without the fault, nothing."""
+
+    def __init__(
+        self,
+        fault: str | None,
+        plan: TimingPlan,
+        physics: Physics,
+        on_phase: Callable[[str], None],
+    ) -> None:
+        self._physics = physics
+        self._tell = on_phase
+        self._after_ns = round(plan.seconds * SILENT_SHARE * 1e9)
+        self._from_ns: int | None = None
+        self._active = fault == "silent-throttle"
+
+    def on_phase(self, phase: str) -> None:
+        """Note when the window begins, and pass it on."""
+        if self._active and phase == "sample":
+            self._from_ns = self._physics.now_ns + self._after_ns
+        self._tell(phase)
+
+    def around(self, invoke: Callable[[], None]) -> Callable[[], None]:
+        """Return an invocation that throttles once it is time."""
+        if not self._active:
+            return invoke
+
+        def run() -> None:
+            if self._from_ns is not None and self._physics.now_ns >= self._from_ns:
+                self._physics.hidden_ratio = SILENT_RATIO
+            invoke()
+
+        return run
 
 
 class SlowNetwork(grpc.ServerInterceptor):  # type: ignore[misc]

@@ -26,6 +26,8 @@ class Physics:
     under_voltage: bool = False
     sticky_bits: int = 0
     temperature_c: float = 0.0
+    # What nothing but the cycle counter tells: the real clock as a share of the one that is shown.
+    hidden_ratio: float = 1.0
 
     def __post_init__(self) -> None:
         self.rest()
@@ -65,6 +67,10 @@ class Physics:
             return self.nominal_mhz
         over = (self.temperature_c - THROTTLE_FROM_C) / (THROTTLE_FULL_C - THROTTLE_FROM_C)
         return self.nominal_mhz - min(1.0, over) * (self.nominal_mhz - THROTTLE_MHZ)
+
+    def real_mhz(self) -> float:
+        """Return the clock that the cores run at, whatever firmware says."""
+        return self.clock_mhz() * self.hidden_ratio
 
     def present_bits(self) -> int:
         """Return the low throttle bits, as they are now."""

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from host.artifact import Artifact, BlobRef
-from host.boards.protocol import MeasureProtocol, flags, judge
+from host.boards.heard import Heard
+from host.boards.protocol import MeasureProtocol
 from host.boards.types import (
-    Block,
     BoardInfo,
-    Energy,
     Lease,
     Measurement,
     Profile,
@@ -23,7 +22,7 @@ from host.boards.types import (
 )
 from host.boards.wire import CorruptUpload, mapped, retried
 from host.canonical import canonical_json
-from host.errors import AccessRefused, BoardUnreachable, HilError, LeaseLost, MeasurementFailed
+from host.errors import AccessRefused, BoardUnreachable, HilError, LeaseLost
 from protos import board_pb2 as pb
 from protos.convert import from_message, to_message
 
@@ -86,26 +85,26 @@ class BoardSession:
         *,
         synthetic_weights: bool = False,
         on_progress: Callable[[Progress], None] | None = None,
+        anchor: Artifact | None = None,
     ) -> Measurement:
-        """Measure an artifact; synthetic weights never travel, and latency does not need them."""
-        self.upload(artifact, weights=not synthetic_weights)
+        """Measure an artifact; synthetic weights never travel, and latency does not need them.
+
+        An anchor runs before every block and after the last: its medians tell of the board alone.
+        """
+        for program in filter(None, (anchor, artifact)):
+            self.upload(program, weights=not synthetic_weights)
         request = pb.MeasureRequest(
             plan=to_message(pb.TimingPlan, protocol),
             synthetic_weights=synthetic_weights,
+            anchor=anchor.digest if anchor else "",
             **self._run_fields(artifact),
         )
-        blocks: list[Block] = []
-        energy: Energy | None = None
+        heard = Heard(on_progress)
         with self._running("Measure"):
-            for event in self._stub.Measure(request, timeout=self._measure_timeout_s(protocol)):
-                kind = event.WhichOneof("event")
-                if kind == "block":
-                    blocks.append(from_message(Block, event.block))
-                elif kind == "energy":
-                    energy = from_message(Energy, event.energy)
-                elif on_progress:
-                    on_progress(Progress(event.progress.phase, event.progress.block))
-        return self._measurement(artifact, protocol, tuple(blocks), energy)
+            timeout_s = self._measure_timeout_s(protocol, anchored=anchor is not None)
+            for event in self._stub.Measure(request, timeout=timeout_s):
+                heard.event(event)
+        return heard.measurement(self.info, artifact, protocol, anchor)
 
     def profile(
         self, artifact: Artifact, repeats: int = PROFILE_REPEATS, *, synthetic_weights: bool = False
@@ -181,37 +180,15 @@ class BoardSession:
         with self._running("PutBlob"):
             self._stub.PutBlob(chunks(), timeout=UPLOAD_DEADLINE_S + len(data) / CHUNK_BYTES)
 
-    def _measurement(
-        self,
-        artifact: Artifact,
-        protocol: MeasureProtocol,
-        blocks: tuple[Block, ...],
-        energy: Energy | None,
-    ) -> Measurement:
-        if not blocks:
-            raise MeasurementFailed(f"{self.info.name}: no samples came back", "crash")
-        verdict, reasons = judge(protocol, blocks)
-        return Measurement(
-            artifact=artifact.digest,
-            structure=artifact.manifest["structure"],
-            board=self.info.name,
-            fingerprint=self.info.fingerprint,
-            protocol=protocol,
-            blocks=blocks,
-            verdict=verdict,
-            reasons=reasons,
-            flags=flags(blocks),
-            energy=energy,
-        )
-
     @property
     def _run_timeout_s(self) -> float:
         return self._limits.deadline_s + LOAD_MARGIN_S
 
-    def _measure_timeout_s(self, plan: MeasureProtocol) -> float:
+    def _measure_timeout_s(self, plan: MeasureProtocol, *, anchored: bool) -> float:
         """Longer than the board needs for its own deadlines: it knows better what went wrong."""
-        phases_s = plan.gate_wait_s + plan.warmup_cap_s + plan.cap_s
-        return plan.idle_s + plan.blocks * (phases_s + self._run_timeout_s)
+        phases_s = plan.warmup_cap_s + plan.cap_s + self._run_timeout_s
+        programs = plan.blocks * (2 if anchored else 1) + anchored
+        return 2 * plan.idle_s + plan.blocks * plan.gate_wait_s + programs * phases_s
 
     def _infer_timeout_s(self, samples: np.ndarray) -> float:
         """As long as the board may take, which has a deadline for every message of samples."""

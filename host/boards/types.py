@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
 from host.boards.protocol import MeasureProtocol, Verdict
@@ -18,8 +19,10 @@ from protos.values import (
     KernelTiming,
     LayerCheck,
     Profile,
+    Receipt,
     VerifyReport,
 )
+from protos.verdict import judge_energy
 
 __all__ = [
     "Block",
@@ -33,6 +36,7 @@ __all__ = [
     "Measurement",
     "Profile",
     "Progress",
+    "Receipt",
     "VerifyReport",
 ]
 
@@ -79,7 +83,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Raw samples of one program on one board under one protocol, with its verdict."""
+    """Raw samples of one program on one board under one protocol, with its verdict.
+
+    `anchors` are the blocks of the program `anchor` (a digest) that were taken between them.
+    """
 
     artifact: str
     structure: str
@@ -91,6 +98,10 @@ class Measurement:
     reasons: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     energy: Energy | None = None
+    anchor: str = ""
+    anchors: tuple[Block, ...] = ()
+    # A measurement is what it says, whoever signed it.
+    receipt: Receipt | None = field(default=None, compare=False)
 
     @property
     def samples_ns(self) -> tuple[int, ...]:
@@ -107,8 +118,12 @@ class Measurement:
         """Median per inference with its 95 % interval; of block medians where there are several."""
         if len(self.blocks) == 1:
             return median_interval([ns / 1e6 for ns in self.samples_ns])
-        medians = [sorted(b.samples_ns)[len(b.samples_ns) // 2] / 1e6 for b in self.blocks]
-        return median_interval(medians)
+        return median_interval(self.block_medians_ms)
+
+    @property
+    def block_medians_ms(self) -> tuple[float, ...]:
+        """Median milliseconds of every block."""
+        return tuple(median(block.samples_ns) / 1e6 for block in self.blocks)
 
     @property
     def energy_mj(self) -> float | None:
@@ -121,9 +136,26 @@ class Measurement:
     def net_energy_mj(self) -> float | None:
         """Millijoules per inference above idle; None where idle was not measured."""
         energy = self.energy
-        if energy is None or energy.idle_w is None or not energy.inferences:
+        if energy is None or energy.idle_mean_w is None or not energy.inferences:
             return None
-        return (energy.active_j - energy.idle_w * energy.active_s) / energy.inferences * 1e3
+        return (energy.active_j - energy.idle_mean_w * energy.active_s) / energy.inferences * 1e3
+
+    @property
+    def energy_error_mj(self) -> float | None:
+        """Bound on the error of millijoules per inference; None without a meter."""
+        if self.energy is None or not self.energy.inferences:
+            return None
+        return self.energy.error_j / self.energy.inferences * 1e3
+
+    @property
+    def energy_verdict(self) -> tuple[Verdict, tuple[str, ...]] | None:
+        """The verdict on the joules with its reasons, apart from that on the time."""
+        return None if self.energy is None else judge_energy(self.energy)
+
+    @property
+    def identity(self) -> str:
+        """Digest of all that was measured; receipts of equal measurements may differ."""
+        return digest({k: v for k, v in self.to_dict().items() if k != "receipt"})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hil_lab.simboard.board import SimSettings, sim_machine
 from host.artifact import Artifact
 from host.boards.client import BoardClient
 from host.boards.protocol import QUICK
+from host.boards.receipts import check
 from host.boards.session import BoardSession
 from host.boards.types import Measurement, Progress
 from host.errors import ArtifactRejected, BoardBusy, VersionMismatch
@@ -65,6 +67,19 @@ class TestBoardContract:
         assert measured.fingerprint == session.info.fingerprint
         assert [p.phase for p in seen] == ["gate", "warmup", "sample", "sampled"]
         assert measured.blocks[0].start and measured.blocks[0].end
+
+    def test_an_anchor_runs_around_every_block(
+        self, session: BoardSession, plain: Artifact, quantized: Artifact
+    ) -> None:
+        measured = session.measure(plain, replace(QUICK, blocks=2), anchor=quantized)
+        assert measured.anchor == quantized.digest
+        assert (len(measured.blocks), len(measured.anchors)) == (2, 3)
+        assert all(block.samples_ns for block in measured.anchors)
+
+    def test_a_receipt_states_what_came_back(self, session: BoardSession, plain: Artifact) -> None:
+        measured = session.measure(plain, QUICK)
+        assert "the receipt states other numbers" not in measured.flags
+        assert check(measured).state == "signed" or check(measured).why
 
     def test_a_measurement_survives_json(self, session: BoardSession, plain: Artifact) -> None:
         measured = session.measure(plain, QUICK)

@@ -41,6 +41,10 @@ class FakeCounters:
     notes: tuple[str, ...] = ("counter x: no such thing",)
     log: list[str] = field(default_factory=list)
 
+    @property
+    def passes(self) -> tuple[FakeCounters, ...]:
+        return (self,) if self.names else ()
+
     def start(self) -> None:
         self.log.append("start")
 
@@ -54,6 +58,14 @@ class FakeCounters:
     def silent(self, counted: Any) -> tuple[str, ...]:
         heard = {counter.name for counter in counted}
         return tuple(f"counter {name}: never ran" for name in self.names if name not in heard)
+
+
+class SharedCounters(FakeCounters):
+    """An event that runs half of the time."""
+
+    def readings(self) -> tuple[Reading, ...]:
+        now = self.machine.now_ns
+        return ((now, now, now // 2),)
 
 
 @dataclass
@@ -129,6 +141,15 @@ def test_an_event_that_never_ran_is_absent_and_named() -> None:
     result, _ = taken(("cycles", "lost"))
     assert all([c.name for c in k.counters] == ["cycles"] for k in result.kernels)
     assert result.notes == ("counter x: no such thing", "counter lost: never ran")
+
+
+def test_an_event_that_shared_its_register_is_named() -> None:
+    machine = FakeMachine()
+    program: Any = FakeProgram(machine)
+    shared: Any = SharedCounters(machine, ("cycles",))
+    assert "counter cycles: multiplexed, its counts are estimates" in (
+        profile(program, 3, machine.clock_ns, shared).notes
+    )
 
 
 def test_without_counters_nothing_is_counted() -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.contracts.fixtures import library
+
+__all__ = ["library"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Register --update-golden: `pytest tests/hil_lab --update-golden`."""

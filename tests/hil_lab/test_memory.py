@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,34 @@ def test_a_state_and_its_scorecard_are_of_the_same_moment(run: Run) -> None:
 def test_a_new_search_knows_nothing(run: Run) -> None:
     kept = opened(run)
     assert (kept.so_far, kept.state, kept.scorecard) == ([], None, Scorecard())
+
+
+def measured_episode(number: int) -> Episode:
+    made = episode(number)
+    evaluation = replace(made.evaluation, measurements=(f"m-{number}",))
+    return replace(made, evaluation=evaluation)
+
+
+def test_episodes_whose_measurement_was_invalidated_are_asked_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = opened(run).memory(lambda done, note: None)
+    for number in (0, 1):
+        memory.record(measured_episode(number))
+    memory.save(1, {"seen": 1})
+    memory.save(2, {"seen": 2})
+    monkeypatch.setattr(Store, "invalid", lambda self, names: {"m-1": "the anchor is +3.0% off"})
+    again = opened(run)
+    assert again.so_far == [measured_episode(0)]
+    # The state knows the episode that is gone; a replay of what stands makes another.
+    assert again.state is None
+    assert [event["episodes"] for event in events(run, "requeued")] == [1]
+    monkeypatch.undo()
+    assert opened(run).so_far == [measured_episode(0)]
+
+
+def test_nothing_is_dropped_where_all_measurements_stand(run: Run) -> None:
+    memory = opened(run).memory(lambda done, note: None)
+    memory.record(measured_episode(0))
+    memory.save(1, {})
+    assert opened(run).state == (1, {})

@@ -126,7 +126,7 @@ def test_every_number_has_its_origin(tmp_path: Path) -> None:
         assert name in page
         assert program.evaluation.artifact in page
         assert facts.measurements[name].fingerprint_digest in page
-    assert "report, version 1" in page
+    assert "report, version 2" in page
 
 
 def test_unfinished_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:

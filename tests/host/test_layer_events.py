@@ -1,4 +1,4 @@
-"""Events per layer and inference: summed over kernels, scaled where multiplexed, never invented."""
+"""Events per layer and inference: summed over kernels, divided by runs, never invented."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ def test_kernels_of_a_layer_add_up_per_inference() -> None:
     assert layer_events(profile) == {"a": {"l2d_refill": 30.0}, "b": {"l2d_refill": 10.0}}
 
 
-def test_multiplexed_counts_are_scaled() -> None:
+def test_counts_were_scaled_by_the_board_and_are_not_scaled_again() -> None:
     half = Counter("l2d_refill", 40, 100, 50)
-    assert layer_events(Profile((kernel("a", half),)))["a"]["l2d_refill"] == pytest.approx(20.0)
+    assert layer_events(Profile((kernel("a", half),)))["a"]["l2d_refill"] == pytest.approx(10.0)
+
+
+def test_a_pass_of_other_runs_is_divided_by_its_own() -> None:
+    other = Counter("ase_spec", 40, 100, 100, runs=20)
+    assert layer_events(Profile((kernel("a", other),)))["a"]["ase_spec"] == pytest.approx(2.0)
 
 
 def test_an_event_that_a_kernel_lacks_or_that_never_ran_is_unknown() -> None:

@@ -157,6 +157,41 @@ class TestFaults:
         assert hot.verdict == "invalid" and "throttled" in hot.reasons
         assert hot.latency_ms.median > cool.latency_ms.median
 
+    def test_a_governor_that_lies_is_found_out(self, artifact: Artifact) -> None:
+        with session(SimSettings(fault="lying-governor")) as s:
+            lied = s.measure(artifact, SEARCH)
+        assert lied.verdict == "invalid"
+        assert lied.reasons[0].startswith("the clock runs at 1500 MHz instead of 1800")
+        assert lied.blocks[0].start and lied.blocks[0].start.clock_mhz == 1800.0
+        assert any(note.startswith("gate: the clock") for note in lied.flags)
+
+    def test_throttling_without_a_bit_shows_in_the_samples(self, artifact: Artifact) -> None:
+        with session(SimSettings(fault="silent-throttle")) as s:
+            hushed = s.measure(artifact, replace(SEARCH, seconds=2.0))
+        assert hushed.blocks[0].throttle_seen == 0
+        assert hushed.verdict == "invalid"
+        assert any("moved by 5 %" in reason for reason in hushed.reasons)
+
+    def test_a_board_that_drifts_is_slower_from_its_sixth_measurement_on(
+        self, artifact: Artifact
+    ) -> None:
+        with session(SimSettings(fault="drift")) as s:
+            medians = [s.measure(artifact, QUICK).latency_ms.median for _ in range(7)]
+        assert len(set(medians[:5])) == 1
+        assert medians[5] == medians[6] == pytest.approx(1.03 * medians[0], rel=1e-3)
+
+    def test_lost_readings_make_the_energy_suspect_and_the_time_not(
+        self, artifact: Artifact
+    ) -> None:
+        with session() as s:
+            whole = s.measure(artifact, REPORT)
+        with session(SimSettings(fault="lost-readings")) as s:
+            holed = s.measure(artifact, REPORT)
+        assert (whole.verdict, whole.energy_verdict) == ("trusted", ("trusted", ()))
+        assert holed.verdict == "trusted"
+        assert holed.energy_verdict and holed.energy_verdict[0] == "suspect"
+        assert "lost" in holed.energy_verdict[1][0]
+
     def test_a_brown_out_invalidates_and_quarantines(self, artifact: Artifact) -> None:
         with served(sim_machine("sim", SimSettings(fault="brown-out"))) as client:
             with client.lease("me") as s:
