@@ -59,7 +59,7 @@ def bundle(arch: str, python: tuple[int, int], cache: Path) -> Bundle:
     """
     if arch not in MACHINES:
         raise CallerError(f"there are no wheels for {arch}: install a 64-bit system on the board")
-    pins = {name: metadata.version(name) for name in (*PACKAGES, "apache-tvm")}
+    pins = {name: metadata.version(name) for name in (*PACKAGES, "apache-tvm", "hil-lab")}
     own = sorted(_own_files())
     key = digest([FORMAT, arch, list(python), pins, [[n, _sha(p)] for n, p in own]])
     path = cache / "bundles" / f"{key[:24]}.tar.gz"
@@ -100,8 +100,14 @@ def _make(
             if p.is_file()
         ]
         kept = [(name, p.read_bytes()) for name, p in site if not _LEFT_OUT.search(name)]
-        contents = [*kept, *((name, p.read_bytes()) for name, p in own), (RUNTIME, runtime)]
-        return _archive(contents)
+        ours = [(name, p.read_bytes()) for name, p in own]
+        return _archive([*kept, *ours, _named(pins["hil-lab"]), (RUNTIME, runtime)])
+
+
+def _named(version: str) -> tuple[str, bytes]:
+    """Return what tells the agent its own version: there, it is not installed but copied."""
+    text = f"Metadata-Version: 2.1\nName: hil-lab\nVersion: {version}\n"
+    return f"site/hil_lab-{version}.dist-info/METADATA", text.encode()
 
 
 def _archive(files: Iterable[tuple[str, bytes]]) -> bytes:

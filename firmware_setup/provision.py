@@ -10,7 +10,7 @@ from pathlib import Path
 from firmware_setup import units
 from firmware_setup.bundle import bundle
 from firmware_setup.facts import Facts, facts_of
-from firmware_setup.remote import Order, Remote, order, upload
+from firmware_setup.remote import Order, ProvisionError, Remote, order, upload
 from firmware_setup.wanted import (
     INCOMING,
     Choices,
@@ -134,8 +134,22 @@ class Provisioner:
         ]
         order(self.remote, ("run", {"command": run[0]}), ("ask", {"command": run[1]}))
         for unit in reversed(aim.units):
-            order(
+            _, started, journal = order(
                 self.remote,
                 ("unit", {"name": unit}),
-                ("run", {"command": ["systemctl", "restart", unit]}),
+                ("ask", {"command": ["systemctl", "restart", unit]}),
+                ("ask", {"command": ["journalctl", "-u", unit, "-n", "40", "-o", "cat", "-q"]}),
             )
+            if started["status"]:
+                raise ProvisionError(f"{self.remote.where}: {unit}: {_reason(journal['said'])}")
+
+
+def _reason(journal: str) -> str:
+    """Return the last thing that a unit said before systemd spoke of it."""
+    lines = [line for line in journal.splitlines() if line.strip()]
+    own = [line for line in lines if not line.startswith(_MANAGER)]
+    return (own or lines or ["it did not start"])[-1].strip()
+
+
+# How systemd's own lines about a unit begin.
+_MANAGER = ("Start", "Stop", "Fail", units.AGENT_UNIT, units.TUNE_UNIT, "Schedul")

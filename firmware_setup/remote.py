@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from host.errors import BoardError, BoardUnreachable
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 4 << 20
 # An operation and its arguments, as firmware_setup/board/side.py has them.
 Order = tuple[str, Mapping[str, Any]]
 

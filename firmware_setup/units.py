@@ -23,7 +23,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 ExecStart=/usr/bin/python3 -S -m device_agent --bind {bind} --state {state}/agent \\
-    --name {name} --kind {kind} {tls}
+    --name {name} --kind {kind} --require-sandbox {tls}
 WatchdogSec=60
 Restart=always
 RestartSec=2
@@ -42,9 +42,9 @@ LimitCORE=0
 OOMPolicy=continue
 Nice=-5
 
-# Counting hardware events is the one privilege.
-AmbientCapabilities=CAP_PERFMON
-CapabilityBoundingSet=CAP_PERFMON
+# No privilege at all: with perf_event_paranoid at 2 a process counts its own events.
+CapabilityBoundingSet=
+PrivateUsers=yes
 NoNewPrivileges=yes
 ProtectSystem=strict
 ReadWritePaths={state}
@@ -53,6 +53,8 @@ StateDirectoryMode=0750
 ProtectHome=yes
 PrivateTmp=yes
 ProtectClock=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
 ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
@@ -66,9 +68,9 @@ KeyringMode=private
 SystemCallArchitectures=native
 SystemCallFilter=@system-service @mount perf_event_open seccomp unshare setns
 SystemCallErrorNumber=EPERM
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
-DeviceAllow=/dev/vcio rw
-DevicePolicy=closed
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=user mnt net pid ipc uts
+PrivateDevices=yes
 
 [Install]
 WantedBy=multi-user.target

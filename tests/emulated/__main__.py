@@ -25,12 +25,13 @@ ROOT = Path(__file__).parent.parent.parent
 NAME, EPISODES = "emulated", 10
 EXPOSURE_BAR = 2.5
 # What provisioning may change, and what must be as it was once it is undone.
-WATCHED = "/etc /opt /usr /var/lib /boot /root /home"
+FOUND = (
+    "find /etc /opt /var/lib /root /home -xdev \\( -path '/var/lib/systemd/*' -o -path "
+    "/var/lib/private -o -path '/etc/*-' \\) -prune -o"
+)
 LISTING = (
-    f"find {WATCHED} -xdev \\( -name '*.pyc' -o -path '/var/lib/systemd/*' -o -path "
-    "'/var/lib/private' -o -name '.bash_history' -o -path '/etc/*-' \\) -prune -o "
-    "\\( -type f -o -type l \\) -printf '%p %m %u:%g %l ' "
-    "\\( -type l -printf '\\n' -o -exec sha256sum {} \\; \\)"
+    f"{FOUND} \\( -type f -o -type l -o -type d \\) -printf '%p %m %u:%g %l\\n' | sort; "
+    f"{FOUND} -type f -print0 | xargs -0 sha256sum | sort"
 )
 
 

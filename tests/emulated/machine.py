@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
+import shlex
 import socket
 import subprocess
 import time
@@ -97,7 +97,7 @@ class Machine:
         options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
                    "-o", "LogLevel=ERROR"]  # fmt: skip
         login = ["-i", str(self.key), "-p", str(self.ssh_port), "pi@127.0.0.1"]
-        asked = ["ssh", *options, *login, "sudo -n sh -c " + json.dumps(command)]
+        asked = ["ssh", *options, *login, "sudo -n sh -c " + shlex.quote(command)]
         return subprocess.run(asked, check=True, capture_output=True, text=True).stdout
 
 

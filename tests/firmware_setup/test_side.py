@@ -108,7 +108,7 @@ def test_state_tells_absent_files_from_others(board: Board, tmp_path: Path) -> N
 
 
 class TestUploads:
-    CONTENT = bytes(range(256)) * 9000
+    CONTENT = bytes(range(256)) * 40_000
 
     @pytest.fixture
     def here(self, tmp_path: Path) -> Here:
