@@ -25,7 +25,7 @@ Emit = Callable[[Any], None]
 
 def abort(context: Any, error: AgentError) -> None:
     """End a call with the status code and the reason of a domain error."""
-    context.set_trailing_metadata(((REASON_KEY, error.reason),))
+    context.set_trailing_metadata(((REASON_KEY, error.reason), *error.details))
     context.abort(grpc.StatusCode[error.code], str(error))
 
 

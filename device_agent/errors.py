@@ -28,11 +28,32 @@ class AgentError(Exception):
     code = "INTERNAL"
     reason = "internal"
 
+    @property
+    def details(self) -> tuple[tuple[str, str], ...]:
+        """Further trailing metadata, where there is more to tell than a sentence."""
+        return ()
+
 
 class Busy(AgentError):
-    """Somebody else holds the board, or something is running on it."""
+    """Somebody else holds the board, or something is running on it.
+
+    One that waits has a `place` in the queue, from 1, and perhaps an estimate in seconds.
+    """
 
     code, reason = "RESOURCE_EXHAUSTED", "busy"
+
+    def __init__(self, message: str, place: int = 0, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.place = place
+        self.wait_s = wait_s
+
+    @property
+    def details(self) -> tuple[tuple[str, str], ...]:
+        """The place and the estimate."""
+        if not self.place:
+            return ()
+        about = () if self.wait_s is None else (("hil-wait-s", f"{self.wait_s:.0f}"),)
+        return (("hil-place", str(self.place)), *about)
 
 
 class Quarantined(AgentError):

@@ -1,7 +1,7 @@
-"""Exclusive use of the board: heartbeat, expiry, fencing token; never knows what is run.
+"""Exclusive use of the board: heartbeat, expiry, fencing token, queue; never knows what is run.
 
 The fence grows with every lease, also over restarts, so a holder from before is never mistaken
-for the present one.
+for the present one. Who waits is served in the order of coming (waiting.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from device_agent.errors import Busy, NotYourLease, Rejected
+from device_agent.waiting import History, Queue, place_text
 
 MAX_TTL_S = 3600.0
 MAX_NAME = 200
@@ -21,7 +22,7 @@ MAX_NAME = 200
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One holder's exclusive use until `expires_s` of the lease clock."""
+    """One holder's exclusive use from `granted_s` until `expires_s` of the lease clock."""
 
     fence: int
     secret: str = field(repr=False)
@@ -29,6 +30,7 @@ class Lease:
     nonce: str
     ttl_s: float
     expires_s: float
+    granted_s: float = 0.0
 
 
 class Leases:
@@ -39,6 +41,8 @@ class Leases:
         self._clock_s = clock_s
         self._lock = threading.Lock()
         self._lease: Lease | None = None
+        self._queue = Queue()
+        self._history = History()
 
     def current(self) -> Lease | None:
         """Return the live lease, if any."""
@@ -50,22 +54,45 @@ class Leases:
         lease = self.current()
         return max(0.0, lease.expires_s - self._clock_s()) if lease else 0.0
 
-    def acquire(self, holder: str, ttl_s: float, nonce: str) -> Lease:
-        """Grant the board, or raise Busy; the same nonce gets the same lease again."""
-        if not 0 < ttl_s <= MAX_TTL_S:
-            raise Rejected(f"a lease lasts more than 0 and at most {MAX_TTL_S:g} s, not {ttl_s:g}")
-        if len(holder) > MAX_NAME or len(nonce) > MAX_NAME or not holder.isprintable():
-            raise Rejected(f"a holder is named by at most {MAX_NAME} characters that can be shown")
+    def held_s(self) -> float:
+        """Return how long the live lease has been held, 0 when there is none."""
+        lease = self.current()
+        return self._clock_s() - lease.granted_s if lease else 0.0
+
+    def waiting(self) -> int:
+        """Return how many wait for the board."""
         with self._lock:
-            live = self.current()
-            if live and not (nonce and live.nonce == nonce):
-                raise Busy(f"leased by {live.holder} for another {self.remaining_s():.0f} s")
-            if live:
-                return live
-            expires_s = self._clock_s() + ttl_s
-            secret = secrets.token_hex(16)
-            self._lease = Lease(self._next_fence(), secret, holder, nonce, ttl_s, expires_s)
+            self._queue.forget_silent(self._clock_s())
+            return len(self._queue)
+
+    def acquire(self, holder: str, ttl_s: float, nonce: str, *, wait: bool = False) -> Lease:
+        """Grant the board, or raise Busy; the same nonce gets the same lease again.
+
+        With `wait` a refused caller keeps a place in the queue by asking again; one that asks
+        without it gives its place up.
+        """
+        _check_names(holder, ttl_s, nonce)
+        with self._lock:
+            now_s = self._clock_s()
+            self._settle(now_s)
+            if self._lease and nonce and self._lease.nonce == nonce:
+                return self._lease
+            first = self._queue.first
+            if self._lease or (first and first.ticket != nonce):
+                raise self._refusal(holder, nonce if wait else "", nonce, now_s)
+            self._queue.leave(nonce)
+            secret, expires_s = secrets.token_hex(16), now_s + ttl_s
+            fence = self._next_fence()
+            self._lease = Lease(fence, secret, holder, nonce, ttl_s, expires_s, now_s)
             return self._lease
+
+    def end(self) -> Lease | None:
+        """End whoever's lease there is, and return it."""
+        with self._lock:
+            self._settle(self._clock_s())
+            ended = self._lease
+            self._ended(self._clock_s())
+            return ended
 
     def renew(self, fence: int, secret: str) -> Lease:
         """Extend the lease by its ttl from now."""
@@ -79,12 +106,37 @@ class Leases:
         with self._lock:
             lease = self._lease
             if lease and (lease.fence, lease.secret) == (fence, secret):
-                self._lease = None
+                self._ended(min(self._clock_s(), lease.expires_s))
 
     def check(self, fence: int, secret: str) -> Lease:
         """Return the live lease of this token; raises NotYourLease otherwise."""
         with self._lock:
             return self._checked(fence, secret)
+
+    def _settle(self, now_s: float) -> None:
+        """Note what ended by itself: a lease that expired, and places of those who left."""
+        if self._lease and now_s >= self._lease.expires_s:
+            self._ended(self._lease.expires_s)
+        self._queue.forget_silent(now_s)
+
+    def _ended(self, at_s: float) -> None:
+        if self._lease:
+            self._history.add(at_s - self._lease.granted_s)
+        self._lease = None
+
+    def _refusal(self, holder: str, ticket: str, nonce: str, now_s: float) -> Busy:
+        """Return why not, with the place of one that waits."""
+        lease, first = self._lease, self._queue.first
+        if lease:
+            why = f"leased by {lease.holder} for another {lease.expires_s - now_s:.0f} s"
+        else:
+            why = f"kept for {first.holder if first else 'the next'}, who waited for it"
+        if not ticket:
+            self._queue.leave(nonce)
+            return Busy(why)
+        place = self._queue.ask(ticket, holder, now_s)
+        wait_s = self._history.wait_s(now_s - lease.granted_s if lease else None, place - 1)
+        return Busy(f"{why}; {place_text(place, wait_s)}", place, wait_s)
 
     def _checked(self, fence: int, secret: str) -> Lease:
         live = self.current()
@@ -101,3 +153,10 @@ class Leases:
             last = 0
         self._fence_file.write_text(str(last + 1))
         return last + 1
+
+
+def _check_names(holder: str, ttl_s: float, nonce: str) -> None:
+    if not 0 < ttl_s <= MAX_TTL_S:
+        raise Rejected(f"a lease lasts more than 0 and at most {MAX_TTL_S:g} s, not {ttl_s:g}")
+    if len(holder) > MAX_NAME or len(nonce) > MAX_NAME or not holder.isprintable():
+        raise Rejected(f"a holder is named by at most {MAX_NAME} characters that can be shown")

@@ -15,6 +15,7 @@ from device_agent.access import CALLS, Call, Gate, Revoked
 from device_agent.artifacts import DEFAULT_BUDGET_BYTES, ArtifactStore, BlobStore
 from device_agent.leases import Leases
 from device_agent.measure import Machine
+from device_agent.quarantine import Quarantine
 from device_agent.receipts import Signer
 from device_agent.service import BoardService
 from protos import board_pb2, board_pb2_grpc
@@ -58,7 +59,8 @@ def make_server(
     state_dir.mkdir(parents=True, exist_ok=True)
     artifacts = ArtifactStore(state_dir, BlobStore(state_dir, options.budget_bytes))
     leases, signer = Leases(state_dir / "fence"), Signer(state_dir)
-    service = BoardService(machine, leases, artifacts, signer)
+    quarantine = Quarantine(state_dir / "quarantine")
+    service = BoardService(machine, leases, artifacts, signer, quarantine)
     gate = Gate(Revoked(options.revoked) if options.revoked else None, options.calls)
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="board"),

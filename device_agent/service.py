@@ -27,9 +27,11 @@ from device_agent.edge import (
 from device_agent.errors import Busy, NotYourLease, Quarantined, Rejected
 from device_agent.leases import Lease, Leases
 from device_agent.measure import Machine, Task, measure
+from device_agent.quarantine import Quarantine
 from device_agent.receipts import Signer
 from device_agent.runner import RUNTIME_ABI, check_manifest
 from device_agent.teller import Teller
+from device_agent.upkeep import Upkeep
 from device_agent.values import Job
 from protos import board_pb2 as pb
 from protos import board_pb2_grpc
@@ -38,17 +40,22 @@ from protos.version import SERVICE_VERSION
 
 AGENT_VERSION = importlib.metadata.version("hil-lab")
 CANCEL_WAIT_S = 5.0
-QUARANTINE = "under-voltage: use a 3 A supply and a short cable"
 
 
-class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
+class BoardService(Upkeep, board_pb2_grpc.BoardServicer):  # type: ignore[misc]
     """The board service over one machine."""
 
     def __init__(
-        self, machine: Machine, leases: Leases, artifacts: ArtifactStore, signer: Signer
+        self,
+        machine: Machine,
+        leases: Leases,
+        artifacts: ArtifactStore,
+        signer: Signer,
+        quarantine: Quarantine,
     ) -> None:
         self._machine = machine
         self._signer = signer
+        self._quarantine = quarantine
         self._leases = leases
         self._artifacts = artifacts
         self._announced = Announced()
@@ -72,6 +79,8 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
             holder=lease.holder if lease else "",
             lease_remaining_s=self._leases.remaining_s(),
             reason=reason,
+            queue_length=self._leases.waiting(),
+            held_s=self._leases.held_s(),
         )
 
     @unary
@@ -79,7 +88,9 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
         if reason := self._quarantined():
             raise Quarantined(f"{self._machine.identity.name} is quarantined: {reason}")
         before = self._leases.current()
-        lease = self._leases.acquire(request.holder, request.ttl_s, request.nonce)
+        lease = self._leases.acquire(
+            request.holder, request.ttl_s, request.nonce, wait=request.wait
+        )
         if before is None:
             self._end_run()  # whatever still runs belongs to a lease that expired
         return lease_reply(lease.fence, lease.secret, lease.ttl_s)
@@ -214,7 +225,7 @@ class BoardService(board_pb2_grpc.BoardServicer):  # type: ignore[misc]
         return self._leases.check(token.fence, token.secret)
 
     def _quarantined(self) -> str:
-        return QUARANTINE if self._machine.probes.read().under_voltage else ""
+        return self._quarantine.reason(self._machine.probes.read())
 
     def _state(self, quarantine: str) -> int:
         if quarantine:

@@ -10,16 +10,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from host.errors import BoardDrifted, BoardError, BoardUnreachable
+from host.errors import BoardDrifted, BoardError, BoardUnreachable, LeaseLost
 
 B = TypeVar("B")
 T = TypeVar("T")
 # Is told why a board is out.
 OnDrop = Callable[[BoardError], None]
+# Brings a board back that went away, or raises why it cannot.
+Revive = Callable[[B, BoardError], None]
 
 
 def ignore(why: BoardError) -> None:
     """Do nothing."""
+
+
+def gone(board: object, why: BoardError) -> None:
+    """Take a board that went away to be gone."""
+    raise why
 
 
 class Crew(Generic[B]):
@@ -33,12 +40,14 @@ class Crew(Generic[B]):
         members: Sequence[B],
         on_drop: OnDrop = ignore,
         dropped: dict[int, BoardError] | None = None,
+        revive: Revive[B] = gone,
     ) -> None:
         if not members:
             raise ValueError("work needs at least one board")
         self.members = tuple(members)
         self.dropped = {} if dropped is None else dropped
         self._on_drop = on_drop
+        self._revive = revive
         self._workers = [ThreadPoolExecutor(1) for _ in self.members]
 
     @property
@@ -56,7 +65,7 @@ class Crew(Generic[B]):
         """Do a job here and now, on the first board that is left and does not fail it."""
         for place in self.alive:
             try:
-                return job(self.members[place])
+                return self._done(job, place)
             except BoardError as e:
                 self._drop(place, e)
         raise self._none_left()
@@ -78,7 +87,7 @@ class Crew(Generic[B]):
             if place in self.dropped:
                 self._send(job, place, done)
             else:
-                done.set_result(job(self.members[place]))
+                done.set_result(self._done(job, place))
         except BoardError as e:
             self._drop(place, e)
             if isinstance(e, BoardDrifted) and e.invalidated:
@@ -88,6 +97,15 @@ class Crew(Generic[B]):
                 self._send(job, place, done)
         except Exception as e:
             done.set_exception(e)
+
+    def _done(self, job: Callable[[B], T], place: int) -> T:
+        """Do a job; once more where its board went away and came back."""
+        board = self.members[place]
+        try:
+            return job(board)
+        except (BoardUnreachable, LeaseLost) as e:
+            self._revive(board, e)
+            return job(board)
 
     def _drop(self, place: int, why: BoardError) -> None:
         self.dropped[place] = why

@@ -14,6 +14,7 @@ HilError
         ├── BoardUnreachable       a retry may help
         ├── AccessRefused          the board does not let us in, or is not the one we trust
         ├── BoardBusy              somebody else holds the lease
+        │   └── BoardQuarantined   the board is unfit; waiting does not help
         ├── LeaseLost              ours expired or was taken over
         ├── ArtifactRejected       a retry cannot help
         ├── BoardDrifted           its anchor is off; what it measured since is invalid
@@ -76,7 +77,19 @@ class AccessRefused(BoardError):
 
 
 class BoardBusy(BoardError):
-    """Another holder has the lease, or a measurement is running."""
+    """Another holder has the lease, or a measurement is running.
+
+    `place` is ours in the queue, from 1; 0 where we do not wait. `wait_s` is about how long.
+    """
+
+    def __init__(self, message: str, place: int = 0, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.place = place
+        self.wait_s = wait_s
+
+
+class BoardQuarantined(BoardBusy):
+    """The board is unfit, and the message says why."""
 
 
 class LeaseLost(BoardError):

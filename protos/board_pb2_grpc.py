@@ -99,6 +99,21 @@ class BoardStub(object):
                 request_serializer=protos_dot_board__pb2.CancelRequest.SerializeToString,
                 response_deserializer=protos_dot_board__pb2.CancelReply.FromString,
                 _registered_method=True)
+        self.Quarantine = channel.unary_unary(
+                '/hil.v1.Board/Quarantine',
+                request_serializer=protos_dot_board__pb2.QuarantineRequest.SerializeToString,
+                response_deserializer=protos_dot_board__pb2.QuarantineReply.FromString,
+                _registered_method=True)
+        self.Reset = channel.unary_unary(
+                '/hil.v1.Board/Reset',
+                request_serializer=protos_dot_board__pb2.ResetRequest.SerializeToString,
+                response_deserializer=protos_dot_board__pb2.ResetReply.FromString,
+                _registered_method=True)
+        self.EndLease = channel.unary_unary(
+                '/hil.v1.Board/EndLease',
+                request_serializer=protos_dot_board__pb2.EndLeaseRequest.SerializeToString,
+                response_deserializer=protos_dot_board__pb2.EndLeaseReply.FromString,
+                _registered_method=True)
 
 
 class BoardServicer(object):
@@ -194,6 +209,27 @@ class BoardServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Quarantine(self, request, context):
+        """Put the board that one holds out of use, and say why; it stays so over restarts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reset(self, request, context):
+        """End a quarantine after a look at the board. Needs no lease; for administrators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndLease(self, request, context):
+        """End whoever's lease there is, and what runs under it. For administrators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BoardServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -261,6 +297,21 @@ def add_BoardServicer_to_server(servicer, server):
                     servicer.Cancel,
                     request_deserializer=protos_dot_board__pb2.CancelRequest.FromString,
                     response_serializer=protos_dot_board__pb2.CancelReply.SerializeToString,
+            ),
+            'Quarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.Quarantine,
+                    request_deserializer=protos_dot_board__pb2.QuarantineRequest.FromString,
+                    response_serializer=protos_dot_board__pb2.QuarantineReply.SerializeToString,
+            ),
+            'Reset': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reset,
+                    request_deserializer=protos_dot_board__pb2.ResetRequest.FromString,
+                    response_serializer=protos_dot_board__pb2.ResetReply.SerializeToString,
+            ),
+            'EndLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndLease,
+                    request_deserializer=protos_dot_board__pb2.EndLeaseRequest.FromString,
+                    response_serializer=protos_dot_board__pb2.EndLeaseReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -614,6 +665,87 @@ class Board(object):
             '/hil.v1.Board/Cancel',
             protos_dot_board__pb2.CancelRequest.SerializeToString,
             protos_dot_board__pb2.CancelReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Quarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hil.v1.Board/Quarantine',
+            protos_dot_board__pb2.QuarantineRequest.SerializeToString,
+            protos_dot_board__pb2.QuarantineReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hil.v1.Board/Reset',
+            protos_dot_board__pb2.ResetRequest.SerializeToString,
+            protos_dot_board__pb2.ResetReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hil.v1.Board/EndLease',
+            protos_dot_board__pb2.EndLeaseRequest.SerializeToString,
+            protos_dot_board__pb2.EndLeaseReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,11 +14,19 @@ from types import TracebackType
 from typing import Any
 
 from host.artifact import RUNTIME_ABI
-from host.boards.session import CALL_DEADLINE_S, BoardSession, RunLimits
+from host.boards.care import Care, Waits, awaited, check_same
+from host.boards.session import CALL_DEADLINE_S, BoardSession, Hold, RunLimits, gone
 from host.boards.tls import TlsFiles, disagreement
 from host.boards.types import BoardInfo, Conditions, Lease
 from host.boards.wire import mapped, open_channel, retried
-from host.errors import AccessRefused, BoardBusy, BoardUnreachable, VersionMismatch
+from host.errors import (
+    AccessRefused,
+    BoardBusy,
+    BoardError,
+    BoardQuarantined,
+    BoardUnreachable,
+    VersionMismatch,
+)
 from protos import board_pb2 as pb
 from protos import board_pb2_grpc
 from protos.convert import from_message
@@ -86,16 +94,28 @@ class BoardClient:
         wait_s: float = 0.0,
         *,
         limits: RunLimits | None = None,
+        care: Care | None = None,
     ) -> Iterator[BoardSession]:
-        """Hold the board exclusively, with a heartbeat; raises BoardBusy after `wait_s`."""
-        info = self.describe()
+        """Hold the board exclusively, with a heartbeat; raises BoardBusy after `wait_s`.
+
+        With `care` the session can bring back a board that went away.
+        """
+        info, kind = self.describe(), care or Care()
         if info.runtime_abi != RUNTIME_ABI:
             raise VersionMismatch(
                 f"{info.name} has runtime ABI {info.runtime_abi}, this host builds for "
                 f"{RUNTIME_ABI}: update the agent (hil-lab provision --update)"
             )
-        lease = self._acquire(holder, ttl_s, time.monotonic() + wait_s)
-        session = BoardSession(self._stub, info, lease, limits or RunLimits())
+
+        def again(was: BoardInfo, why: BoardError) -> Hold:
+            now = awaited(self.describe, why, kind)
+            check_same(was, now)
+            lease = self._acquire(holder, ttl_s, kind.wait_s, kind)
+            kind.say(f"back     {now.name} answers again, under lease {lease.fence}")
+            return now, lease
+
+        hold = info, self._acquire(holder, ttl_s, wait_s, kind)
+        session = BoardSession(self._stub, hold, limits or RunLimits(), again if care else gone)
         try:
             yield session
         finally:
@@ -121,17 +141,37 @@ class BoardClient:
             finally:
                 stream.cancel()
 
-    def _acquire(self, holder: str, ttl_s: float, until: float) -> Lease:
-        nonce = uuid.uuid4().hex
-        request = pb.AcquireRequest(holder=holder, ttl_s=ttl_s, nonce=nonce)
+    def end_lease(self) -> tuple[str, float]:
+        """End whoever's lease there is; return whose it was and for how many seconds.
+
+        Both are empty where there was none. For administrators.
+        """
+        reply = self._call("EndLease", pb.EndLeaseRequest())
+        return reply.holder, reply.held_s
+
+    def reset(self) -> str:
+        """End a quarantine and return its reason; for administrators.
+
+        Raises BoardQuarantined where the board itself finds that it is unfit.
+        """
+        return str(self._call("Reset", pb.ResetRequest()).was)
+
+    def _acquire(self, holder: str, ttl_s: float, wait_s: float, care: Care) -> Lease:
+        """Stand in the queue for `wait_s`; the last try gives the place up."""
+        until, waits = time.monotonic() + wait_s, Waits(care)
+        request = pb.AcquireRequest(holder=holder, ttl_s=ttl_s, nonce=uuid.uuid4().hex)
         while True:
+            left = until - time.monotonic()
+            request.wait = left > 0
             try:
                 reply = self._call("Acquire", request)
                 return Lease(reply.token.fence, reply.token.secret, reply.ttl_s)
-            except BoardBusy:
-                left = until - time.monotonic()
+            except BoardQuarantined:
+                raise
+            except BoardBusy as e:
                 if left <= 0:
                     raise
+                waits.refused(e)
                 time.sleep(min(BUSY_POLL_S, left))
 
     def _call(self, name: str, request: Any) -> Any:
@@ -166,4 +206,6 @@ def _info(reply: Any) -> BoardInfo:
         holder=reply.holder,
         lease_remaining_s=math.ceil(reply.lease_remaining_s),
         reason=reply.reason,
+        queue_length=reply.queue_length,
+        held_s=reply.held_s,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from host.artifact import Artifact, BlobRef
 from host.boards.heard import Heard
+from host.boards.heart import Heart
 from host.boards.protocol import MeasureProtocol
 from host.boards.types import (
     BoardInfo,
@@ -22,7 +24,13 @@ from host.boards.types import (
 )
 from host.boards.wire import CorruptUpload, mapped, retried
 from host.canonical import canonical_json
-from host.errors import AccessRefused, BoardUnreachable, HilError, LeaseLost
+from host.errors import (
+    AccessRefused,
+    BoardBusy,
+    BoardError,
+    BoardUnreachable,
+    LeaseLost,
+)
 from protos import board_pb2 as pb
 from protos.convert import from_message, to_message
 
@@ -33,6 +41,15 @@ UPLOAD_DEADLINE_S = 20.0
 RELEASE_DEADLINE_S = 3.0
 LOAD_MARGIN_S = 60.0
 PROFILE_REPEATS = 20
+SETTLE_POLL_S, SETTLE_POLLS = 0.2, 50
+# What a lease is of, and the lease.
+Hold = tuple[BoardInfo, Lease]
+Again = Callable[[BoardInfo, BoardError], Hold]
+
+
+def gone(info: BoardInfo, why: BoardError) -> Hold:
+    """Take a board that went away to be gone."""
+    raise why
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +61,33 @@ class RunLimits:
 
 
 class BoardSession:
-    """A live lease with its heartbeat; one call at a time."""
+    """A live lease with its heartbeat; one call at a time.
 
-    def __init__(self, stub: Any, info: BoardInfo, lease: Lease, limits: RunLimits) -> None:
-        self.info = info
+    `again` waits for a board that went away and takes a new lease.
+    """
+
+    def __init__(self, stub: Any, hold: Hold, limits: RunLimits, again: Again = gone) -> None:
         self._limits = limits
         self._stub = stub
-        self._token = pb.LeaseToken(fence=lease.fence, secret=lease.secret)
-        self._lost: LeaseLost | None = None
-        self._ended = threading.Event()
-        self._heart = threading.Thread(target=self._beat, args=(lease.ttl_s / 3,), daemon=True)
-        self._heart.start()
+        self._again = again
+        self._reviving = threading.Lock()
+        self._take(hold)
+
+    @property
+    def lost(self) -> LeaseLost | None:
+        """Why the lease is over, None while it lives."""
+        return self._heart.lost
+
+    def revive(self, why: BoardError) -> None:
+        """Go on after the board went away: with its lease where that lives, else with a new one.
+
+        Raises BoardError where the board stays away.
+        """
+        with self._reviving:
+            if self._lives():
+                return
+            self._heart.stop(RELEASE_DEADLINE_S)
+            self._take(self._again(self.info, why))
 
     def upload(self, artifact: Artifact, *, weights: bool = True) -> None:
         """Send what the board lacks, resuming interrupted blobs, and register the artifact."""
@@ -133,10 +166,13 @@ class BoardSession:
         """End what runs on the board, from another thread; return whether anything did."""
         return bool(self._call("Cancel").cancelled)
 
+    def quarantine(self, reason: str) -> None:
+        """Put the board out of use for everybody until an administrator resets it."""
+        self._call("Quarantine", reason=reason)
+
     def close(self) -> None:
         """Stop the heartbeat and give the board back; a board that is gone frees itself."""
-        self._ended.set()
-        self._heart.join(timeout=RELEASE_DEADLINE_S)
+        self._heart.stop(RELEASE_DEADLINE_S)
         request = pb.ReleaseRequest(token=self._token)
         try:
             with mapped(self.info.name, "Release"):
@@ -202,27 +238,35 @@ class BoardSession:
             "memory_limit_bytes": self._limits.memory_bytes,
         }
 
+    def _take(self, hold: Hold) -> None:
+        info, lease = hold
+        token = pb.LeaseToken(fence=lease.fence, secret=lease.secret)
+        self.info, self._token = info, token
+        self._heart = Heart(lease, lambda: self._call("Renew"))
+
+    def _lives(self) -> bool:
+        """Whether only the wire failed; what ran is ended, so that the next job finds no other."""
+        try:
+            self._call("Renew")
+            for _ in range(SETTLE_POLLS):
+                if not self.cancel():
+                    return True
+                time.sleep(SETTLE_POLL_S)
+        except (LeaseLost, BoardUnreachable):
+            return False
+        raise BoardBusy(f"{self.info.name}: what ran before the wire failed does not end")
+
     def _running(self, what: str) -> Any:
-        if self._lost:
-            raise self._lost
+        if self.lost:
+            raise self.lost
         return mapped(self.info.name, what)
 
     def _call(self, name: str, **fields: Any) -> Any:
         """Make a short idempotent call with our token."""
-        if self._lost:
-            raise self._lost
+        if self.lost:
+            raise self.lost
         request = getattr(pb, f"{name}Request")(token=self._token, **fields)
         method = getattr(self._stub, name)
         return retried(
             lambda left_s: method(request, timeout=left_s), self.info.name, CALL_DEADLINE_S, name
         )
-
-    def _beat(self, period_s: float) -> None:
-        while not self._ended.wait(period_s):
-            try:
-                self._call("Renew")
-            except LeaseLost as e:
-                self._lost = e
-                return
-            except HilError:
-                continue

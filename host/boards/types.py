@@ -57,6 +57,8 @@ class BoardInfo:
     holder: str = ""
     lease_remaining_s: float = 0.0
     reason: str = ""
+    queue_length: int = 0
+    held_s: float = 0.0
 
     @property
     def fingerprint_digest(self) -> str:

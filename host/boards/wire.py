@@ -19,6 +19,7 @@ from host.errors import (
     ArtifactRejected,
     BoardBusy,
     BoardError,
+    BoardQuarantined,
     BoardUnreachable,
     LeaseLost,
     MeasurementFailed,
@@ -35,6 +36,9 @@ KEEPALIVE_OPTIONS = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
+    # A board that restarts is looked for often; gRPC's own pause grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 REASON_KEY = "hil-reason"
 ATTEMPTS = 4
@@ -52,8 +56,7 @@ class MissingOnBoard(ArtifactRejected):
 
 
 _BY_REASON: dict[str, type[BoardError]] = {
-    "busy": BoardBusy,
-    "quarantined": BoardBusy,
+    "quarantined": BoardQuarantined,
     "lease": LeaseLost,
     "role": AccessRefused,
     "revoked": AccessRefused,
@@ -115,6 +118,11 @@ def _error(where: str, error: Any, waited: str) -> BoardError:
     message = f"{where}: {details}"
     if reason in _RUN_REASONS:
         return MeasurementFailed(message, reason)
+    if reason == "busy":
+        about = trailing.get("hil-wait-s")
+        return BoardBusy(
+            message, int(trailing.get("hil-place", 0)), None if about is None else float(about)
+        )
     if reason:
         return _BY_REASON.get(reason, ArtifactRejected)(message)
     if code in _UNREACHABLE:

@@ -29,6 +29,9 @@ METHODS = [
     "Profile",
     "Telemetry",
     "Cancel",
+    "Quarantine",
+    "Reset",
+    "EndLease",
 ]
 
 

@@ -128,7 +128,7 @@ def test_the_heartbeat_outlives_the_ttl() -> None:
 
 def test_a_lease_without_heartbeat_is_lost_and_the_next_call_says_so(artifact: Artifact) -> None:
     with served(fake_machine()) as client, client.lease("me", ttl_s=0.3) as session:
-        session._ended.set()
+        session._heart.stop(1.0)
         time.sleep(0.5)
         with pytest.raises(LeaseLost, match="expired"):
             session.measure(artifact, QUICK)
@@ -136,7 +136,7 @@ def test_a_lease_without_heartbeat_is_lost_and_the_next_call_says_so(artifact: A
 
 def test_waiting_for_a_board_gets_it_when_it_is_free() -> None:
     with served(fake_machine()) as client, client.lease("first", ttl_s=0.5) as session:
-        session._ended.set()
+        session._heart.stop(1.0)
         with client.lease("second", wait_s=5):
             assert client.describe().holder == "second"
 

@@ -41,7 +41,7 @@ def test_two_sessions_get_two_boards_and_the_dead_one_is_dropped(
 def test_somebody_elses_board_is_waited_for(boards: dict[str, BoardClient]) -> None:
     pool = Pool({"one": boards["one"]}, "me")
     with boards["one"].lease("other", ttl_s=0.5) as session:
-        session._ended.set()
+        session._heart.stop(1.0)
         with pool.session(wait_s=5) as mine:
             assert mine.info.name == "one"
 
