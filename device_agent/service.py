@@ -16,7 +16,6 @@ from device_agent.artifacts import ArtifactStore, check_digest
 from device_agent.edge import (
     array,
     events,
-    lease_reply,
     limits,
     plan_of,
     streaming,
@@ -24,14 +23,14 @@ from device_agent.edge import (
     unary,
     until_broken,
 )
-from device_agent.errors import Busy, NotYourLease, Quarantined, Rejected
-from device_agent.leases import Lease, Leases
+from device_agent.errors import Busy, NotYourLease, Rejected
+from device_agent.holding import Holding
+from device_agent.leases import Leases
 from device_agent.measure import Machine, Task, measure
 from device_agent.quarantine import Quarantine
 from device_agent.receipts import Signer
 from device_agent.runner import RUNTIME_ABI, check_manifest
 from device_agent.teller import Teller
-from device_agent.upkeep import Upkeep
 from device_agent.values import Job
 from protos import board_pb2 as pb
 from protos import board_pb2_grpc
@@ -42,7 +41,7 @@ AGENT_VERSION = importlib.metadata.version("hil-lab")
 CANCEL_WAIT_S = 5.0
 
 
-class BoardService(Upkeep, board_pb2_grpc.BoardServicer):  # type: ignore[misc]
+class BoardService(Holding, board_pb2_grpc.BoardServicer):  # type: ignore[misc]
     """The board service over one machine."""
 
     def __init__(
@@ -82,30 +81,6 @@ class BoardService(Upkeep, board_pb2_grpc.BoardServicer):  # type: ignore[misc]
             queue_length=self._leases.waiting(),
             held_s=self._leases.held_s(),
         )
-
-    @unary
-    def Acquire(self, request: Any, context: Any) -> Any:
-        if reason := self._quarantined():
-            raise Quarantined(f"{self._machine.identity.name} is quarantined: {reason}")
-        before = self._leases.current()
-        lease = self._leases.acquire(
-            request.holder, request.ttl_s, request.nonce, wait=request.wait
-        )
-        if before is None:
-            self._end_run()  # whatever still runs belongs to a lease that expired
-        return lease_reply(lease.fence, lease.secret, lease.ttl_s)
-
-    @unary
-    def Renew(self, request: Any, context: Any) -> Any:
-        lease = self._leases.renew(request.token.fence, request.token.secret)
-        return lease_reply(lease.fence, lease.secret, lease.ttl_s)
-
-    @unary
-    def Release(self, request: Any, context: Any) -> Any:
-        self._check(request.token)
-        self._end_run()
-        self._leases.release(request.token.fence, request.token.secret)
-        return pb.ReleaseReply()
 
     @unary
     def MissingBlobs(self, request: Any, context: Any) -> Any:
@@ -220,12 +195,6 @@ class BoardService(Upkeep, board_pb2_grpc.BoardServicer):  # type: ignore[misc]
         running = self._running.locked()
         self._machine.runner.cancel()
         return pb.CancelReply(cancelled=running)
-
-    def _check(self, token: Any) -> Lease:
-        return self._leases.check(token.fence, token.secret)
-
-    def _quarantined(self) -> str:
-        return self._quarantine.reason(self._machine.probes.read())
 
     def _state(self, quarantine: str) -> int:
         if quarantine:

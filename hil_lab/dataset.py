@@ -216,8 +216,12 @@ _FREE = ("count", "board", "boards")
 
 def _lanes(recipe: DatasetRecipe, sessions: list[BoardSession], reporter: Reporter) -> list[Lane]:
     if recipe.boards == "all":
-        return [Crew([session], _say(reporter)) for session in sessions]
-    return [Crew(sessions, _say(reporter))]
+        return [_crew([session], reporter) for session in sessions]
+    return [_crew(sessions, reporter)]
+
+
+def _crew(sessions: list[BoardSession], reporter: Reporter) -> Lane:
+    return Crew(sessions, _say(reporter), revive=BoardSession.revive)
 
 
 def _say(reporter: Reporter) -> OnDrop:

@@ -253,14 +253,15 @@ class Search:
     def _evaluate(self, strategy: Strategy) -> Evaluate | Abreast:
         """Return what evaluates for a strategy: boards are asked for all or what is worth it."""
         meter, shape = self.meter, self._prepared
+        abreast = meter if isinstance(meter, Rack) and self.boards.width > 1 else None
         if not isinstance(strategy, Sparing):
-            if isinstance(meter, Rack):
-                return Abreast(self.boards.width, SideBySide(self.evaluator, meter, shape))
+            if abreast:
+                return Abreast(self.boards.width, SideBySide(self.evaluator, abreast, shape))
             return self.evaluator
         prediction = Prediction(strategy, self.size_bytes, self._latency_ms, self.cost)
         score = replace(self.evaluator, meter=prediction)
-        if isinstance(meter, Rack):
-            side_by_side = SparingSideBySide(strategy, score, meter, shape, prediction)
+        if abreast:
+            side_by_side = SparingSideBySide(strategy, score, abreast, shape, prediction)
             return Abreast(self.boards.width, side_by_side)
         return SparingEvaluator(
             strategy, score, lambda policy: meter.figures(shape(policy), policy), prediction

@@ -5,8 +5,12 @@
 kind = "rpi4"
 address = "192.0.2.14:7010"
 tags = ["rack1"]
+
+[boards.pi4-01.supply]
+kind = "command"
 ```
-The keys of its wire are in wires.py.
+The keys of its wire are in wires.py, those of its supply in host/supply. What may stand for several
+boards is in selectors.py.
 Built in: `local`, this machine, and `sim:rpi4[-2][?seed=1&clock_mhz=1500&fault=hang]`; `-2` is the
 second of a simulated rack. Both start the real agent in this process, on a free loopback port.
 """
@@ -14,29 +18,29 @@ second of a simulated rack. Both start the real agent in this process, on a free
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 from device_agent.local import local_machine
 from device_agent.measure import Machine
 from device_agent.server import ServerOptions, make_server
-from hil_lab.simboard.board import CLOCKS_MHZ, KIND, SimSettings, sim_machine
+from hil_lab.selectors import is_filter, matching
+from hil_lab.simboard.board import KIND, sim_machine
 from hil_lab.simboard.emulator import emulated_numbers
-from hil_lab.simboard.faults import FAULTS, interceptors
-from hil_lab.simboard.noise import FIRST_UNIT
+from hil_lab.simboard.faults import interceptors
+from hil_lab.simboard.names import is_simulated, sim_settings
 from hil_lab.wires import OWN_FILES, OWN_FOLDER, WIRE_KEYS, named, tls_files
 from host.boards.client import BoardClient
 from host.boards.pool import Pool
 from host.boards.tls import TlsFiles
 from host.errors import CallerError, RecipeError
 from host.registry import did_you_mean
+from host.supply import Supply, supply_from
 
 LOCAL = "local"
 STOP_GRACE_S = 0.5
@@ -52,6 +56,7 @@ class BoardEntry:
     address: str
     tags: tuple[str, ...] = ()
     tls: TlsFiles | None = None
+    supply: Supply | None = None
 
     def client(self) -> BoardClient:
         """Return a client of the board; raises CallerError where our certificate is not there."""
@@ -95,19 +100,8 @@ def add_entry(path: Path, name: str, kind: str, address: str) -> bool:
 
 
 def select(inventory: Mapping[str, BoardEntry], selector: str) -> list[BoardEntry]:
-    """Return the boards of a name, of `tag=NAME` or of `kind=NAME`; an empty choice is an error."""
-    key, equals, value = selector.partition("=")
-    if not equals and selector in inventory:
-        return [inventory[selector]]
-    found = [
-        entry
-        for entry in inventory.values()
-        if (key == "tag" and value in entry.tags) or (key == "kind" and value == entry.kind)
-    ]
-    if not found:
-        names = [*inventory, LOCAL, KIND]
-        raise CallerError(f'no board "{selector}"{did_you_mean(selector, names)}')
-    return found
+    """Return the boards of a name or of a filter, `tag=rack1&kind=rpi4`; none is an error."""
+    return matching(inventory, selector, (LOCAL, KIND))
 
 
 def board_names(
@@ -115,18 +109,27 @@ def board_names(
 ) -> tuple[str, ...]:
     """Return the boards of names and selectors, in order; opens none.
 
-    Raises CallerError for what names no board and for a board that is named twice.
+    Filters may overlap. Raises CallerError for what names no board and for a board that is named
+    twice.
     """
-    listed = _default_inventory() if inventory is None else inventory
-    names = [name for selector in selectors for name in _names(selector, listed)]
-    for name in names:
-        if names.count(name) > 1:
-            raise CallerError(f'"{name}" is named twice')
+    listed = default_inventory() if inventory is None else inventory
+    names: dict[str, bool] = {}  # name -> whether a filter found it
+    for selector in selectors:
+        for name in _names(selector, listed):
+            if not names.get(name, True) or (name in names and not is_filter(selector)):
+                raise CallerError(f'"{name}" is named twice')
+            names[name] = is_filter(selector)
     return tuple(names)
 
 
+def supply_of(name: str) -> Supply | None:
+    """Return the switch of a board's power, None where it has none or is built in."""
+    entry = default_inventory().get(name)
+    return entry.supply if entry else None
+
+
 def _names(selector: str, inventory: Mapping[str, BoardEntry]) -> list[str]:
-    if _built_in(selector) is not None:
+    if selector == LOCAL or is_simulated(selector):
         return [selector]
     return [entry.name for entry in select(inventory, selector)]
 
@@ -140,7 +143,7 @@ def open_board(
         with served(machine, _fault(name)) as client:
             yield client
         return
-    entries = select(inventory or _default_inventory(), name)
+    entries = select(inventory or default_inventory(), name)
     if len(entries) > 1:
         raise CallerError(f'"{name}" is {len(entries)} boards, name one or use a pool')
     with entries[0].client() as client:
@@ -153,10 +156,10 @@ def open_pool(
 ) -> Iterator[Pool]:
     """Yield a pool of the boards that a selector names; built-in boards are pools of one."""
     with ExitStack() as stack:
-        if selector == LOCAL or selector.startswith("sim:"):
+        if selector == LOCAL or is_simulated(selector):
             clients = {selector: stack.enter_context(open_board(selector))}
         else:
-            entries = select(inventory or _default_inventory(), selector)
+            entries = select(inventory or default_inventory(), selector)
             clients = {e.name: stack.enter_context(e.client()) for e in entries}
         yield Pool(clients, holder)
 
@@ -177,42 +180,20 @@ def served(
             server.stop(STOP_GRACE_S).wait()
 
 
-def sim_settings(name: str) -> SimSettings:
-    """Read `sim:rpi4-2?seed=1&fault=hang`; raises CallerError for what it does not know."""
-    board, _, query = name.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    _refuse_unknown(options, {f.name for f in fields(SimSettings)} - {"unit"}, name)
-    fault = options.get("fault")
-    if fault and fault not in FAULTS:
-        raise CallerError(f'{name}: unknown fault "{fault}"{did_you_mean(fault, FAULTS)}')
-    try:
-        seed = int(options.get("seed", 0))
-        clock_mhz = int(options.get("clock_mhz", CLOCKS_MHZ[-1]))
-    except ValueError as e:
-        raise CallerError(f"{name}: seed and clock_mhz are integers") from e
-    if clock_mhz not in CLOCKS_MHZ:
-        raise CallerError(f"{name}: clock_mhz is one of {', '.join(map(str, CLOCKS_MHZ))}")
-    return SimSettings(seed, clock_mhz, fault or None, _unit(board) or FIRST_UNIT)
-
-
-def _unit(board: str) -> int | None:
-    """Return which board of a simulated rack a name is, None where it is no simulated board."""
-    found = re.fullmatch(rf"{re.escape(KIND)}(?:-([1-9]\d*))?", board)
-    return None if found is None else int(found[1] or FIRST_UNIT)
-
-
-def _default_inventory() -> dict[str, BoardEntry]:
+def default_inventory() -> dict[str, BoardEntry]:
+    """Return the boards of the working directory's inventory; none where there is none."""
     return read_inventory(DEFAULT_INVENTORY) if DEFAULT_INVENTORY.exists() else {}
 
 
 def _built_in(name: str) -> Machine | None:
     if name == LOCAL:
         return local_machine(LOCAL)
-    if _unit(name.partition("?")[0]):
-        return sim_machine(name, sim_settings(name), emulated_numbers())
-    if name.startswith("sim:"):
-        raise CallerError(f'no simulated board "{name}"{did_you_mean(name, [KIND])}')
-    return None
+    return simulated(name) if is_simulated(name) else None
+
+
+def simulated(name: str, called: str = "") -> Machine:
+    """Return a simulated board by what it is, such as `sim:rpi4-2?seed=1`, under any name."""
+    return sim_machine(called or name, sim_settings(name), emulated_numbers())
 
 
 def _fault(name: str) -> str | None:
@@ -222,12 +203,18 @@ def _fault(name: str) -> str | None:
 def _entry(name: str, table: Any, where: str, folder: Path) -> BoardEntry:
     if not isinstance(table, dict):
         raise RecipeError(f"{where}: must be a table with kind and address")
-    _refuse_unknown(table, {"kind", "address", "tags", *WIRE_KEYS}, where)
+    _refuse_unknown(table, {"kind", "address", "tags", "supply", *WIRE_KEYS}, where)
     for key in ("kind", "address"):
         if not isinstance(table.get(key), str):
             raise RecipeError(f"{where}.{key}: must be given, as a string")
-    tls = tls_files(table, where, folder)
-    return BoardEntry(name, table["kind"], table["address"], tuple(table.get("tags", ())), tls)
+    tls, tags = tls_files(table, where, folder), table.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise RecipeError(f"{where}.tags: must be a list of strings")
+    switch = table.get("supply")
+    if switch is not None and not isinstance(switch, dict):
+        raise RecipeError(f"{where}.supply: must be a table with its kind")
+    supply = None if switch is None else supply_from(switch, f"{where}.supply")
+    return BoardEntry(name, table["kind"], table["address"], tuple(tags), tls, supply)
 
 
 def _refuse_unknown(table: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -9,9 +9,10 @@ from functools import cached_property
 from typing import TypeVar
 
 from hil_lab.console import Reporter
-from hil_lab.inventory import LOCAL, open_board
+from hil_lab.inventory import LOCAL, open_board, supply_of
 from hil_lab.workbench import Workbench
 from host.artifact import Artifact
+from host.boards.care import Care
 from host.boards.client import BoardClient
 from host.boards.drift import DriftWatch
 from host.boards.protocol import PROTOCOLS
@@ -29,7 +30,7 @@ from host.store import Store
 
 LEASE_WAIT_S = 600.0
 PROGRAM, MANIFEST = "reference", "manifest.json"
-BoardMeter = Meter | FleetMeter | Rack
+BoardMeter = FleetMeter | Rack
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ class LeasedBoards:
         return self.meter_for(self.bench.recipe.measure.search)
 
     def meter_for(self, name: str) -> BoardMeter:
-        """Return a meter with a protocol by name: of a fleet, a rack, or the only board."""
+        """Return a meter with a protocol by name: of a fleet, or of boards that take turns."""
         if name not in PROTOCOLS:
             raise CallerError(f'unknown protocol "{name}"{did_you_mean(name, PROTOCOLS)}')
         protocol, recipe = PROTOCOLS[name], self.bench.recipe
@@ -79,8 +80,6 @@ class LeasedBoards:
         ]
         if self.fleet:
             return FleetMeter.over(meters, recipe.measure.fleet)
-        if self.width == 1:
-            return meters[0]
         rack = Rack(meters, lambda why: say_dropped(self.bench, why), self._dropped)
         self._racks.append(rack)
         return rack
@@ -155,15 +154,23 @@ class Wanted:
         return found
 
 
-def reach(wanted: Wanted, stack: ExitStack) -> tuple[list[BoardClient], BoardInfo]:
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A board that answered, by the name that it is called here."""
+
+    name: str
+    client: BoardClient
+
+
+def reach(wanted: Wanted, stack: ExitStack) -> tuple[list[Reached], BoardInfo]:
     """Open boards until the stack ends; return those that answer and their kind.
 
     Raises CallerError where they are of several kinds, BoardError as `Wanted.each` does.
     """
 
-    def described(name: str) -> tuple[BoardClient, BoardInfo]:
+    def described(name: str) -> tuple[Reached, BoardInfo]:
         client = stack.enter_context(open_board(name))
-        return client, client.describe()
+        return Reached(name, client), client.describe()
 
     found = wanted.each(wanted.boards, described)
     (_, first), *others = found
@@ -173,17 +180,21 @@ def reach(wanted: Wanted, stack: ExitStack) -> tuple[list[BoardClient], BoardInf
                 f"board: {first.name} is {first.kind} ({first.arch}) and {info.name} is "
                 f"{info.kind} ({info.arch}); name boards of one kind"
             )
-    return [client for client, _ in found], first
+    return [board for board, _ in found], first
 
 
-def lease(wanted: Wanted, stack: ExitStack, clients: Sequence[BoardClient]) -> list[BoardSession]:
-    """Lease boards until the stack ends, waiting for their users."""
+def lease(wanted: Wanted, stack: ExitStack, boards: Sequence[Reached]) -> list[BoardSession]:
+    """Lease boards until the stack ends, waiting for their users, never for a repair.
 
-    def session(client: BoardClient) -> BoardSession:
-        wait_s = patience_s(wanted.reporter, client)
-        return stack.enter_context(client.lease(wanted.holder, wait_s=wait_s))
+    One that goes away meanwhile is waited for, and switched off and on where it has a supply.
+    """
 
-    return wanted.each(clients, session)
+    def session(board: Reached) -> BoardSession:
+        care = Care(wanted.reporter.say, supply_of(board.name), wait_s=LEASE_WAIT_S)
+        lasting = board.client.lease(wanted.holder, wait_s=LEASE_WAIT_S, care=care)
+        return stack.enter_context(lasting)
+
+    return wanted.each(boards, session)
 
 
 def say_dropped(bench: Workbench, why: BoardError) -> None:
@@ -201,13 +212,3 @@ def reference_program(bench: Workbench, builder: Builder) -> Artifact:
     if (folder / MANIFEST).is_file():
         return Artifact.load(folder)
     return builder.build(subject.network, uncompressed(subject.graph), folder)
-
-
-def patience_s(reporter: Reporter, client: BoardClient) -> float:
-    """Return how long to wait for a board: for its user to finish, never for a repair."""
-    info = client.describe()
-    if info.state == "quarantined":
-        return 0.0
-    if info.holder:
-        reporter.say(f"wait     {info.name} is leased by {info.holder}")
-    return LEASE_WAIT_S

@@ -29,6 +29,15 @@ def gone(board: object, why: BoardError) -> None:
     raise why
 
 
+def persistently(job: Callable[[B], T], board: B, revive: Revive[B]) -> T:
+    """Do a job on a board; once more where the board went away and came back."""
+    try:
+        return job(board)
+    except (BoardUnreachable, LeaseLost) as e:
+        revive(board, e)
+        return job(board)
+
+
 class Crew(Generic[B]):
     """Boards, or what asks them; `dropped` says by place which are out and why.
 
@@ -99,19 +108,16 @@ class Crew(Generic[B]):
             done.set_exception(e)
 
     def _done(self, job: Callable[[B], T], place: int) -> T:
-        """Do a job; once more where its board went away and came back."""
-        board = self.members[place]
-        try:
-            return job(board)
-        except (BoardUnreachable, LeaseLost) as e:
-            self._revive(board, e)
-            return job(board)
+        return persistently(job, self.members[place], self._revive)
 
     def _drop(self, place: int, why: BoardError) -> None:
         self.dropped[place] = why
         if self.alive:
             self._on_drop(why)
 
-    def _none_left(self) -> BoardUnreachable:
+    def _none_left(self) -> BoardError:
+        """Return why there is no board; where there is only one, that is its own reason."""
+        if len(self.members) == 1:
+            return self.dropped[0]
         reasons = "; ".join(map(str, self.dropped.values()))
         return BoardUnreachable(f"no board is left: {reasons}")

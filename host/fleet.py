@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from host.artifact import Artifact
+from host.crew import persistently
 from host.errors import BoardError
 from host.evaluate import Figures
 from host.layer_events import Events
@@ -54,7 +55,10 @@ class FleetMeter:
     def of(self, artifact: Artifact) -> Figures:
         """Return the figures of a built program; all boards must answer, or it is another fleet."""
         with ThreadPoolExecutor(len(self.meters)) as pool:
-            jobs = [pool.submit(meter.of, artifact) for meter in self.meters]
+            jobs = [
+                pool.submit(persistently, lambda m: m.of(artifact), meter, Meter.revive)
+                for meter in self.meters
+            ]
             try:
                 return combined([job.result() for job in jobs], QUANTILES[self.statistic])
             except BoardError as e:

@@ -43,6 +43,10 @@ class Meter:
     own: bool = False
     watch: DriftWatch | None = None
 
+    def revive(self, why: BoardError) -> None:
+        """Go on with a board that went away; raises BoardError where it stays away."""
+        self.session.revive(why)
+
     def artifact(self, network: nn.Module, policy: Policy, folder: Path) -> Artifact:
         """Build an artifact for latency alone."""
         return self.builder.build(network, policy, folder)

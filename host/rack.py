@@ -19,8 +19,9 @@ from host.policy import Policy
 
 
 class Rack:
-    """A ProgramMeter over several boards: what was started is measured meanwhile.
+    """A ProgramMeter over boards: what was started is measured meanwhile.
 
+    One that goes away is brought back where that is possible, and its program measured then.
     Programs are built in the caller's thread; each board has a thread that waits for it.
     """
 
@@ -30,7 +31,7 @@ class Rack:
         on_drop: OnDrop = ignore,
         dropped: dict[int, BoardError] | None = None,
     ) -> None:
-        self._crew = Crew(meters, on_drop, dropped)
+        self._crew = Crew(meters, on_drop, dropped, lambda meter, why: meter.revive(why))
         self._jobs: dict[str, Future[Figures]] = {}
 
     @property

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from hil_lab.console import print_json, print_table, print_text
-from hil_lab.inventory import sim_settings
 from hil_lab.predict import RUNTIMES, Operation, Prediction, Setup
 from hil_lab.simboard.board import KIND
+from hil_lab.simboard.names import sim_settings
 from hil_lab.simboard.power import CORES
 from host.errors import CallerError, UnsupportedLayer
 from host.lower.exported import SUFFIX, read_program

@@ -30,6 +30,7 @@ from hil_lab.simboard.faults import (
     run_fault,
 )
 from hil_lab.simboard.noise import FIRST_UNIT, factors, unit_factor
+from hil_lab.simboard.pace import Pace
 from hil_lab.simboard.power import CORES, SimMeter
 from hil_lab.simboard.thermal import AMBIENT_C, Physics
 from host.canonical import canonical_json
@@ -51,12 +52,16 @@ FREE_MEMORY_BYTES = 3 << 30
 
 @dataclass(frozen=True, slots=True)
 class SimSettings:
-    """What may be chosen: the noise's seed, the clock, one fault, the board of a rack."""
+    """What may be chosen: the noise's seed, the clock, one fault, the board of a rack.
+
+    With a `pace` virtual time also passes for real: seconds of it per second of the board, 0 none.
+    """
 
     seed: int = 0
     clock_mhz: int = 1800
     fault: str | None = None
     unit: int = FIRST_UNIT
+    pace: float = 0.0
 
 
 class SimProbes:
@@ -119,6 +124,7 @@ class SimRunner:
         watched = SilentThrottle(fault, plan, physics, on_phase)
         try:
             block = take_block(watched.around(invoke), plan, physics.clock_ns, watched.on_phase)
+            physics.pace.settle()
         finally:
             self.busy_cores = 0.0
         window_ns, runs = sum(block.samples_ns), len(block.samples_ns)
@@ -150,7 +156,8 @@ class SimRunner:
         return Profile(tuple(kernels), whole_ns)
 
     def cancel(self) -> None:
-        """End a real run; a simulated one is over before anybody could cancel it."""
+        """End a real run, and the waiting of a simulated one."""
+        self._physics.pace.end()
         self._native.cancel()
         if self._foreign:
             self._foreign.cancel()
@@ -184,7 +191,7 @@ def sim_machine(
     """Return a simulated board; `numbers` runs artifacts of its architecture under emulation."""
     settings = settings or SimSettings()
     ambient_c = HOT_AMBIENT_C if settings.fault == "throttle" else AMBIENT_C
-    physics = Physics(float(settings.clock_mhz), ambient_c)
+    physics = Physics(float(settings.clock_mhz), ambient_c, pace=Pace(settings.pace))
     runner = SimRunner(settings, physics, numbers)
     return Machine(
         identity=_identity(name, settings),

@@ -1,10 +1,11 @@
-"""Virtual time, temperature and throttling of the simulated board; never waits for real."""
+"""Virtual time, temperature and throttling of the simulated board; waits for real at its pace."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hil_lab.simboard import power
+from hil_lab.simboard.pace import Pace
 from protos.values import THROTTLED, UNDER_VOLTAGE
 
 RESISTANCE_C_PER_W = 8.0  # guess: a passive heat sink
@@ -28,18 +29,21 @@ class Physics:
     temperature_c: float = 0.0
     # What nothing but the cycle counter tells: the real clock as a share of the one that is shown.
     hidden_ratio: float = 1.0
+    pace: Pace = field(default_factory=Pace)
 
     def __post_init__(self) -> None:
         self.rest()
 
     def rest(self) -> None:
         """Cool down to idle, as before every measurement; time starts over."""
+        self.pace.start()
         self.now_ns = 0
         self.temperature_c = self.ambient_c + power.IDLE_W * RESISTANCE_C_PER_W
         self.sticky_bits = 0
 
     def advance(self, duration_ns: int, busy_cores: float) -> None:
         """Let time pass with so many cores busy."""
+        self.pace.passed(duration_ns)
         self.now_ns += duration_ns
         target = self.ambient_c + power.watts(busy_cores) * RESISTANCE_C_PER_W
         share = min(1.0, duration_ns / 1e9 / TIME_CONSTANT_S)

@@ -15,7 +15,8 @@ from typing import Any
 
 from host.artifact import RUNTIME_ABI
 from host.boards.care import Care, Waits, awaited, check_same
-from host.boards.session import CALL_DEADLINE_S, BoardSession, Hold, RunLimits, gone
+from host.boards.heart import Hold, gone
+from host.boards.session import CALL_DEADLINE_S, BoardSession, RunLimits
 from host.boards.tls import TlsFiles, disagreement
 from host.boards.types import BoardInfo, Conditions, Lease
 from host.boards.wire import mapped, open_channel, retried

@@ -5,8 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from host.boards.types import Lease
-from host.errors import HilError, LeaseLost
+from host.boards.types import BoardInfo, Lease
+from host.errors import BoardError, HilError, LeaseLost
+
+# What a lease is of, and the lease.
+Hold = tuple[BoardInfo, Lease]
+Again = Callable[[BoardInfo, BoardError], Hold]
+
+
+def gone(info: BoardInfo, why: BoardError) -> Hold:
+    """Take a board that went away to be gone."""
+    raise why
 
 
 class Heart:

@@ -12,11 +12,9 @@ import numpy as np
 
 from host.artifact import Artifact, BlobRef
 from host.boards.heard import Heard
-from host.boards.heart import Heart
+from host.boards.heart import Again, Heart, Hold, gone
 from host.boards.protocol import MeasureProtocol
 from host.boards.types import (
-    BoardInfo,
-    Lease,
     Measurement,
     Profile,
     Progress,
@@ -42,14 +40,6 @@ RELEASE_DEADLINE_S = 3.0
 LOAD_MARGIN_S = 60.0
 PROFILE_REPEATS = 20
 SETTLE_POLL_S, SETTLE_POLLS = 0.2, 50
-# What a lease is of, and the lease.
-Hold = tuple[BoardInfo, Lease]
-Again = Callable[[BoardInfo, BoardError], Hold]
-
-
-def gone(info: BoardInfo, why: BoardError) -> Hold:
-    """Take a board that went away to be gone."""
-    raise why
 
 
 @dataclass(frozen=True, slots=True)

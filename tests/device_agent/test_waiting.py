@@ -39,7 +39,7 @@ def test_a_refusal_says_place_and_estimate(leases: Leases, clock: Clock) -> None
     held(leases, clock, 300)
     leases.acquire("ann", 3600, "a")
     clock.now += 60
-    with pytest.raises(Busy, match="leased by ann .*; 1st in the queue, about 4 min"):
+    with pytest.raises(Busy, match=r"leased by ann .*; 1st in the queue, about 4 min"):
         leases.acquire("bob", 60, "b", wait=True)
     with pytest.raises(Busy, match="2nd in the queue, about 9 min") as caught:
         leases.acquire("cy", 60, "c", wait=True)
@@ -49,7 +49,7 @@ def test_a_refusal_says_place_and_estimate(leases: Leases, clock: Clock) -> None
 
 def test_nobody_knows_how_long_before_a_lease_has_ended(leases: Leases) -> None:
     leases.acquire("ann", 60, "a")
-    with pytest.raises(Busy, match="1st in the queue$"):
+    with pytest.raises(Busy, match=r"1st in the queue$"):
         leases.acquire("bob", 60, "b", wait=True)
 
 

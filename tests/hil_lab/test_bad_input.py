@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from hil_lab.runs import Run, start_run
 from host.artifact import Artifact
 from host.boards import client as client_module
 from host.boards.client import BoardClient
-from host.errors import StoreError
+from host.errors import BoardBusy, BoardQuarantined, StoreError
 from host.models import make_network
 from host.policy import uncompressed
 from host.search.episode import Episode
@@ -224,23 +225,23 @@ class TestBoards:
             done = hil_lab("boards", "measure", "pi4-01", artifact.root)
         refused(done, WORLD, "alice@ws1")
 
-    @pytest.mark.parametrize(
-        ("state", "holder", "waits", "said"),
-        [
-            ("free", "", True, []),
-            ("leased", "alice@ws1", True, ["wait     pi4-01 is leased by alice@ws1"]),
-            ("quarantined", "", False, []),
-        ],
-    )
     def test_a_search_waits_for_a_user_but_not_for_a_repair(
-        self, state: str, holder: str, waits: bool, said: list[str]
+        self, board: BoardClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        heard: list[str] = []
-        info = SimpleNamespace(name="pi4-01", state=state, holder=holder)
-        bench: Any = SimpleNamespace(reporter=SimpleNamespace(say=heard.append))
-        client: Any = SimpleNamespace(describe=lambda: info)
-        assert bool(leased.patience_s(bench.reporter, client)) == waits
-        assert heard == said
+        said: list[str] = []
+        monkeypatch.setattr(leased, "LEASE_WAIT_S", 0.5)
+        reporter: Any = SimpleNamespace(say=said.append)
+        wanted = leased.Wanted(("pi4-01",), "me", reporter, lambda why: None)
+        boards = [leased.Reached("pi4-01", board)]
+        with board.lease("alice@ws1"), ExitStack() as stack, pytest.raises(BoardBusy):
+            leased.lease(wanted, stack, boards)
+        assert "wait     " in said[0] and "leased by alice@ws1" in said[0]
+        assert "1st in the queue" in said[0]
+        with board.lease("alice@ws1") as session:
+            session.quarantine("the fan is broken")
+        with ExitStack() as stack, pytest.raises(BoardQuarantined, match="the fan is broken"):
+            leased.lease(wanted, stack, boards)
+        assert len(said) == 1
 
     def test_a_search_on_a_dead_board_ends_before_the_training(self) -> None:
         list_board("127.0.0.1:1")

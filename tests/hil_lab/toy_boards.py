@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from host.errors import BoardUnreachable
+from host.errors import BoardError, BoardUnreachable
 from host.evaluate import Figures
 from host.policy import Policy
 from host.rack import Rack
@@ -31,6 +31,9 @@ class ToyMeter:
 
     def artifact(self, network: Any, policy: Policy, folder: Path) -> Any:
         return policy
+
+    def revive(self, why: BoardError) -> None:
+        raise why
 
     def of(self, policy: Any) -> Figures:
         if self.fails:

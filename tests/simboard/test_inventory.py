@@ -14,11 +14,13 @@ from hil_lab.inventory import (
     read_inventory,
     select,
     served,
-    sim_settings,
 )
 from hil_lab.simboard.board import SimSettings
+from hil_lab.simboard.names import sim_settings
 from host.boards.tls import TlsFiles
 from host.errors import CallerError, RecipeError
+from host.supply import Supply
+from host.supply.command import Settings
 from tests.contracts.support import fake_machine
 
 GOOD = '[boards.pi4-01]\nkind = "rpi4"\naddress = "192.0.2.14:7010"\ntags = ["rack1"]\n'
@@ -49,11 +51,20 @@ def test_an_inventory_is_read(tmp_path: Path) -> None:
         ('[boards.x]\nkind = "rpi4"', r"boards\.x\.address: must be given"),
         ("[boards]\nx = 3", r"boards\.x: must be a table"),
         ("not toml", "boards.toml: "),
+        (GOOD.replace('["rack1"]', '"rack1"'), r"pi4-01\.tags: must be a list of strings"),
+        (GOOD + "[boards.pi4-01.supply]", r"pi4-01\.supply\.kind: unknown name"),
+        (GOOD + "supply = 3", r"pi4-01\.supply: must be a table"),
     ],
 )
 def test_a_wrong_inventory_names_the_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         read(tmp_path, text)
+
+
+def test_a_board_has_a_supply(tmp_path: Path) -> None:
+    switch = '[boards.pi4-01.supply]\nkind = "command"\non = "plug on"\noff = "plug off"\n'
+    entry = read(tmp_path, GOOD + switch)["pi4-01"]
+    assert entry.supply == Supply("command", Settings(on="plug on", off="plug off"))
 
 
 def test_a_missing_inventory_is_named(tmp_path: Path) -> None:
@@ -76,6 +87,7 @@ def test_selectors_choose_by_name_tag_and_kind(tmp_path: Path) -> None:
         ("sim:rpi4?seed=3&clock_mhz=1500", SimSettings(3, 1500)),
         ("sim:rpi4?fault=hang", SimSettings(fault="hang")),
         ("sim:rpi4-2", SimSettings(unit=2)),
+        ("sim:rpi4?pace=1", SimSettings(pace=1.0)),
         ("sim:rpi4-12?seed=3", SimSettings(3, unit=12)),
     ],
 )
@@ -89,6 +101,8 @@ def test_a_simulated_board_takes_options(name: str, settings: SimSettings) -> No
         ("sim:rpi4?sed=3", 'unknown key "sed"; did you mean "seed"'),
         ("sim:rpi4?fault=hag", 'unknown fault "hag"; did you mean "hang"'),
         ("sim:rpi4?seed=x", "integers"),
+        ("sim:rpi4?pace=fast", "pace is a number"),
+        ("sim:rpi4?pace=-1", "pace is at least 0"),
         ("sim:rpi4?clock_mhz=9", "one of 1500, 1800"),
         ("sim:rpi5", 'did you mean "sim:rpi4"'),
         ("sim:rpi4-0", 'no simulated board "sim:rpi4-0"'),
