@@ -7,7 +7,8 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -15,6 +16,7 @@ import grpc
 from device_agent.child import sandbox_lacks
 from device_agent.errors import AgentError
 from device_agent.local import local_machine
+from device_agent.measure import Machine
 from device_agent.notify import answers, notified
 from device_agent.server import LOOPBACK, ServerOptions, make_server
 
@@ -25,19 +27,27 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 def run_agent(argv: Sequence[str] | None = None) -> int:
     """Serve this machine until SIGTERM or ctrl-c; the first line of stdout says where."""
     args = _parser().parse_args(argv)
-    try:
-        options = _options(args)
-    except (ValueError, OSError) as e:
-        sys.stderr.write(f"error: {e}\n")
-        return 2
     if args.require_sandbox and (lacks := sandbox_lacks()):
         sys.stderr.write(f"error: programs cannot be confined here: {lacks}\n")
         return 1
-    try:
-        machine = local_machine(
+
+    def machine() -> Machine:
+        return local_machine(
             args.name, args.kind, meter_name=args.meter, require_sandbox=args.require_sandbox
         )
-    except AgentError as e:
+
+    return serve(args, machine)
+
+
+def serve(
+    args: argparse.Namespace,
+    make: Callable[[], Machine],
+    interceptors: Sequence[grpc.ServerInterceptor] = (),
+) -> int:
+    """Serve a machine as the arguments of `serving_parser` say; return the exit status."""
+    try:
+        options, machine = replace(_options(args), interceptors=interceptors), make()
+    except (ValueError, OSError, AgentError) as e:
         sys.stderr.write(f"error: {e}\n")
         return 2
     server, port = make_server(machine, args.state, options)
@@ -73,20 +83,26 @@ def _options(args: argparse.Namespace) -> ServerOptions:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hil-lab agent", description="Serve this machine.")
+    parser = serving_parser("hil-lab agent", "Serve this machine.")
+    parser.add_argument("--kind", default="local")
+    parser.add_argument("--meter", default="", help="a power meter: NAME[:OPTION], or none")
+    parser.add_argument(
+        "--require-sandbox", action="store_true", help="run no program that cannot be confined"
+    )
+    return parser
+
+
+def serving_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser of where and how to listen, and of what the board is called."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--bind", default=LOOPBACK, help="address:port, port 0 for a free one")
     parser.add_argument("--state", type=Path, required=True, help="folder for blobs and leases")
     parser.add_argument("--name", default=platform.node())
-    parser.add_argument("--kind", default="local")
-    parser.add_argument("--meter", default="", help="a power meter: NAME[:OPTION], or none")
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--tls-client-ca", type=Path, help="callers must have a certificate of it")
     parser.add_argument("--revoked", type=Path, help="fingerprints of revoked certificates")
     parser.add_argument("--insecure", action="store_true", help="no TLS on a public address")
-    parser.add_argument(
-        "--require-sandbox", action="store_true", help="run no program that cannot be confined"
-    )
     return parser
 
 

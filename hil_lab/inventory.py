@@ -129,7 +129,10 @@ def supply_of(name: str) -> Supply | None:
 
 
 def _names(selector: str, inventory: Mapping[str, BoardEntry]) -> list[str]:
-    if selector == LOCAL or is_simulated(selector):
+    if is_simulated(selector):
+        sim_settings(selector)  # raises CallerError for options that it does not know
+        return [selector]
+    if selector == LOCAL:
         return [selector]
     return [entry.name for entry in select(inventory, selector)]
 

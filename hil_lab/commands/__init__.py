@@ -33,6 +33,12 @@ def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _at_most(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--boards", type=int, default=0, help="take at most so many of the boards, free ones first"
+    )
+
+
 def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
@@ -47,6 +53,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="board to use instead of the recipe's; several with commas, or repeated",
     )
+    _at_most(parser)
     parser.add_argument("--target", help="latency targets, such as 0.2,0.3,0.5")
     parser.add_argument("--seed", type=int, help="seed of the search")
 
@@ -103,7 +110,9 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
-BENCHMARKS = ("kernels", "models", "layers", "compile", "profile", "search", "simulator", "dataset")
+BENCHMARKS = (
+    "kernels", "models", "layers", "compile", "profile", "search", "simulator", "dataset", "rack",
+)  # fmt: skip
 
 
 def _bench(parser: argparse.ArgumentParser) -> None:
@@ -144,6 +153,7 @@ def _dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("collect", "export"))
     parser.add_argument("name", help="collect: a TOML recipe; export: a dataset's folder or name")
     parser.add_argument("--board", action="append", default=[], help="instead of the recipe's")
+    _at_most(parser)
     parser.add_argument("--count", type=int, default=0, help="programs, instead of the recipe's")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--folder", default="", help="where datasets lie (default: datasets)")
@@ -182,13 +192,21 @@ def _repro(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+BOARD_ACTIONS = (
+    "list", "show", "acquire", "release", "measure", "profile", "doctor", "reset", "power",
+)  # fmt: skip
+
+
 def _boards(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("list", "show", "measure", "profile", "doctor"))
+    parser.add_argument("action", choices=BOARD_ACTIONS)
     parser.add_argument("board", nargs="?", help="a board's name")
-    parser.add_argument("artifact", nargs="?", help="an artifact folder, to measure or profile")
+    parser.add_argument(
+        "what", nargs="?", help="an artifact folder, to measure or profile; power: on, off or cycle"
+    )
     parser.add_argument("--protocol", default="search", help="quick, search, report or compare")
     parser.add_argument("--anchor", help="an artifact folder to interleave with what is measured")
     parser.add_argument("--store", help="keep the measurement here, such as runs/store.db")
+    parser.add_argument("--power", action="store_true", help="reset: switch it off and on first")
     _json(parser)
 
 
@@ -220,12 +238,15 @@ COMMANDS: dict[str, Command] = {
     "export": Command("copy a finished program out of a run", _export, f"{_HERE}.export"),
     "verify": Command("prove a program against its network", _verify, f"{_HERE}.verify"),
     "evaluate": Command("accuracy of the compiled program", _evaluate, f"{_HERE}.evaluate"),
-    "boards": Command("boards: list, show, measure, profile, doctor", _boards, f"{_HERE}.boards"),
+    "boards": Command(f"boards: {', '.join(BOARD_ACTIONS)}", _boards, f"{_HERE}.boards"),
     "repro": Command("how a number was measured, and does it hold", _repro, f"{_HERE}.repro"),
     "dataset": Command("collect and export hardware datasets", _dataset, f"{_HERE}.dataset"),
     "provision": Command("make a fresh system a board", _provision, f"{_HERE}.provision"),
     "predict": Command("latency of a model on a modelled board", _predict, f"{_HERE}.predict"),
     "bench": Command(f"benchmarks: {', '.join(BENCHMARKS)}", _bench, f"{_HERE}.bench"),
     "ca": Command("certificates: init, issue, revoke, list", _ca, f"{_HERE}.ca"),
+    "simboard": Command(
+        "run a simulated board as its own process", _agent, f"{_HERE}.simboard", raw=True
+    ),
     "agent": Command("run the daemon of a board", _agent, f"{_HERE}.agent", raw=True),
 }

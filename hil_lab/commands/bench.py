@@ -22,6 +22,7 @@ MODULES = {
     "search": "search",
     "simulator": "simulator",
     "dataset": "datasets",
+    "rack": "rack",
 }
 
 

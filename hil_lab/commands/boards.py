@@ -8,50 +8,25 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from hil_lab.commands.listing import print_list
+from hil_lab.commands.upkeep import CARE
 from hil_lab.console import print_json, print_table, print_text
-from hil_lab.inventory import DEFAULT_INVENTORY, LOCAL, open_board, read_inventory
+from hil_lab.inventory import open_board
 from host.artifact import Artifact
 from host.boards.protocol import PROTOCOLS
 from host.boards.types import BoardInfo, Measurement, Profile
-from host.errors import BoardError, CallerError
+from host.errors import CallerError
 from host.registry import did_you_mean
-
-BUILT_IN = (LOCAL, "sim:rpi4")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one of the actions."""
-    actions = {"list": _list, "show": _show, "measure": _measure, "profile": _profile}
-    actions["doctor"] = _doctor
+    if arguments.action == "list":
+        return print_list(json=arguments.json)
+    if arguments.action in CARE:
+        return CARE[arguments.action](_board(arguments), arguments)
+    actions = {"show": _show, "measure": _measure, "profile": _profile, "doctor": _doctor}
     return actions[arguments.action](arguments)
-
-
-def _list(arguments: argparse.Namespace) -> int:
-    listed = read_inventory(DEFAULT_INVENTORY) if DEFAULT_INVENTORY.exists() else {}
-    rows = [_state(name) for name in (*listed, *BUILT_IN)]
-    if arguments.json:
-        print_json(rows)
-    else:
-        columns = ("name", "kind", "arch", "state", "lease", "why")
-        cells = [[str(row.get(c, "")) for c in columns] for row in rows]
-        print_table([c.upper() for c in columns], cells)
-    return 0
-
-
-def _state(name: str) -> dict[str, Any]:
-    try:
-        with open_board(name) as client:
-            info = client.describe()
-    except (BoardError, CallerError) as e:
-        return {"name": name, "state": "unreachable", "why": str(e)}
-    return {
-        "name": name,
-        "kind": info.kind,
-        "arch": info.arch,
-        "state": info.state,
-        "lease": info.holder or "-",
-        "why": info.reason,
-    }
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -174,8 +149,8 @@ def _board(arguments: argparse.Namespace) -> str:
 
 
 def _artifact(arguments: argparse.Namespace) -> Artifact:
-    if not arguments.artifact:
+    if not arguments.what:
         raise CallerError(
             f"name an artifact folder: hil-lab boards {arguments.action} BOARD FOLDER"
         )
-    return Artifact.load(Path(arguments.artifact))
+    return Artifact.load(Path(arguments.what))

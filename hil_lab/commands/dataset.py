@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
+from hil_lab.choice import at_most
 from hil_lab.commands.search import overrides_of
 from hil_lab.console import Reporter, RichReporter, Silent, print_json, print_text
 from hil_lab.dataset import DEFAULT_FOLDER, collect, open_dataset, read_dataset_recipe
+from hil_lab.inventory import board_names
 from host.dataset.files import write, write_sheet
 from host.errors import CallerError
 
@@ -24,6 +27,8 @@ def _collect(arguments: argparse.Namespace) -> int:
     if arguments.count:
         overrides["count"] = arguments.count
     recipe = read_dataset_recipe(Path(arguments.name), overrides)
+    if arguments.boards:
+        recipe = replace(recipe, board=at_most(arguments.boards, board_names(recipe.board)))
     reporter: Reporter = Silent() if arguments.json else RichReporter()
     dataset, measured = collect(recipe, Path(arguments.folder or DEFAULT_FOLDER), reporter)
     verdicts = dataset.sheet.to_dict(dataset.table())["verdicts"]

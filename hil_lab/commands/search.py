@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hil_lab.checks import check_recipe
+from hil_lab.choice import at_most
 from hil_lab.console import Reporter, RichReporter, Silent, print_json, print_table, print_text
 from hil_lab.experiment import leased
 from hil_lab.finish import finish, table
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(recipe.to_dict())
         return 0
     check_recipe(recipe)
-    recipe = replace(recipe, board=board_names(recipe.board))
+    recipe = replace(recipe, board=at_most(arguments.boards, board_names(recipe.board)))
     return _go(start_run(recipe, versions()), arguments)
 
 
