@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from host.artifact import Artifact
@@ -68,9 +69,12 @@ class DriftWatch:
                 return ratio
         reason = f"the anchor is {ratio - 1:+.1%} off its baseline"
         count = self.store.quarantine(info.name, info.fingerprint_digest, reason)
+        with suppress(BoardError):  # a board that cannot be told is out for us all the same
+            self.session.quarantine(reason)
         raise BoardDrifted(
             f"{info.name} is quarantined: {reason}; {count} measurements since the last good look "
-            "are invalid and will be taken again: mend the board, then resume the run",
+            f"are invalid and will be taken again: mend the board, then hil-lab boards reset "
+            f"{info.name} and resume the run",
             count,
         )
 
