@@ -27,7 +27,7 @@ ATTEMPTS = 3
 
 @dataclass
 class DriftWatch:
-    """Looks at the anchor before a job, every 20 jobs or 10 minutes, and first of all."""
+    """Looks at the anchor before a job, every 20 jobs or 10 minutes, and first under a lease."""
 
     session: BoardSession
     store: Store
@@ -36,6 +36,7 @@ class DriftWatch:
     clock_s: Callable[[], float] = time.monotonic
     _jobs: int = field(default=0, init=False)
     _looked_s: float | None = field(default=None, init=False)
+    _fence: int = field(default=0, init=False)
 
     def before_job(self) -> None:
         """Count a job, after a look where one is due.
@@ -51,6 +52,8 @@ class DriftWatch:
         """Whether it is time to look."""
         if self._looked_s is None or self._jobs >= JOBS:
             return True
+        if self.session.fence != self._fence:
+            return True  # a board that restarted may not be as it was
         return self.clock_s() - self._looked_s >= SECONDS
 
     def look(self) -> float:
@@ -66,6 +69,7 @@ class DriftWatch:
             if abs(ratio - 1) <= DRIFT_RATIO:
                 self.store.anchored(info.name, info.fingerprint_digest)
                 self._jobs, self._looked_s = 0, self.clock_s()
+                self._fence = self.session.fence
                 return ratio
         reason = f"the anchor is {ratio - 1:+.1%} off its baseline"
         count = self.store.quarantine(info.name, info.fingerprint_digest, reason)

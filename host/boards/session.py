@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from host.artifact import Artifact, BlobRef
 from host.boards.heard import Heard
 from host.boards.heart import Again, Heart, Hold, gone
+from host.boards.messages import CHUNK_BYTES, blob_chunks, infer_requests
 from host.boards.protocol import MeasureProtocol
 from host.boards.types import (
     Measurement,
@@ -32,7 +33,6 @@ from host.errors import (
 from protos import board_pb2 as pb
 from protos.convert import from_message, to_message
 
-CHUNK_BYTES = 1 << 20
 UPLOAD_ATTEMPTS = 3
 CALL_DEADLINE_S = 9.0
 UPLOAD_DEADLINE_S = 20.0
@@ -67,6 +67,11 @@ class BoardSession:
     def lost(self) -> LeaseLost | None:
         """Why the lease is over, None while it lives."""
         return self._heart.lost
+
+    @property
+    def fence(self) -> int:
+        """The number of the lease, which grows with every one of the board."""
+        return int(self._token.fence)
 
     def revive(self, why: BoardError) -> None:
         """Go on after the board went away: with its lease where that lives, else with a new one.
@@ -144,7 +149,7 @@ class BoardSession:
     def infer(self, artifact: Artifact, samples: np.ndarray) -> np.ndarray:
         """Run the compiled program on samples (n, ...) and return its outputs (n, classes)."""
         self.upload(artifact)
-        requests = self._infer_requests(artifact, samples)
+        requests = infer_requests(artifact, samples, self._run_fields(artifact))
         outputs = []
         with self._running("Infer"):
             for reply in self._stub.Infer(requests, timeout=self._infer_timeout_s(samples)):
@@ -170,19 +175,6 @@ class BoardSession:
         except (AccessRefused, LeaseLost, BoardUnreachable):
             return
 
-    def _infer_requests(self, artifact: Artifact, samples: np.ndarray) -> Iterator[Any]:
-        batch = int(artifact.manifest["inputs"][0]["shape"][0])
-        per_chunk = max(1, CHUNK_BYTES // max(1, samples[:batch].nbytes)) * batch
-        for start in range(0, len(samples), per_chunk):
-            part = np.ascontiguousarray(samples[start : start + per_chunk])
-            tensor = pb.Tensor(dtype=part.dtype.name, shape=part.shape, data=part.tobytes())
-            yield pb.InferRequest(
-                token=self._token,
-                artifact=artifact.digest,
-                deadline_s=self._limits.deadline_s,
-                samples=tensor,
-            )
-
     def _missing(self, blobs: list[BlobRef]) -> list[tuple[BlobRef, int]]:
         wanted = [pb.Blob(digest=ref.digest, size_bytes=ref.size_bytes) for ref in blobs]
         reply = self._call("MissingBlobs", blobs=wanted)
@@ -191,20 +183,11 @@ class BoardSession:
 
     def _put_blob(self, artifact: Artifact, ref: BlobRef, offset: int) -> None:
         data = artifact.read_blob(ref.digest)
-
-        def chunks() -> Iterator[Any]:
-            blob = pb.Blob(digest=ref.digest, size_bytes=len(data))
-            yield pb.BlobChunk(
-                token=self._token,
-                blob=blob,
-                offset_bytes=offset,
-                data=data[offset : offset + CHUNK_BYTES],
-            )
-            for start in range(offset + CHUNK_BYTES, len(data), CHUNK_BYTES):
-                yield pb.BlobChunk(data=data[start : start + CHUNK_BYTES])
-
         with self._running("PutBlob"):
-            self._stub.PutBlob(chunks(), timeout=UPLOAD_DEADLINE_S + len(data) / CHUNK_BYTES)
+            self._stub.PutBlob(
+                blob_chunks(self._token, ref, data, offset),
+                timeout=UPLOAD_DEADLINE_S + len(data) / CHUNK_BYTES,
+            )
 
     @property
     def _run_timeout_s(self) -> float:

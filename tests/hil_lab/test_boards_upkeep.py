@@ -140,7 +140,7 @@ def test_a_simulated_board_is_killed_and_comes_back_under_a_new_fence(tmp_path: 
         ):
             assert one.describe().name == "sim-02"
             with one.lease("me") as session:
-                fences.append(session._token.fence)
+                fences.append(session.fence)
                 process.process.kill()
                 process.process.wait()
     assert fences == [1, 2]

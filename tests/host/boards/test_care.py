@@ -140,12 +140,12 @@ def test_a_measurement_goes_on_after_a_reboot_under_a_new_fence(
         client.lease("me", care=Care()) as session,
     ):
         crew = Crew([session], revive=type(session).revive)
-        first = session._token.fence
+        first = session.fence
         assert crew.submit(lambda s: s.measure(artifact, QUICK), 0).result(30).board == "fake"
         board.die()
         threading.Timer(0.5, board.boot).start()
         assert crew.submit(lambda s: s.measure(artifact, QUICK), 0).result(30).board == "fake"
-        assert session._token.fence > first
+        assert session.fence > first
         assert client.describe().holder == "me"
         crew.close()
     assert board.boots == 2
