@@ -113,7 +113,8 @@ class Examiner:
             f"{latency.median:.3f} ms [{latency.low:.3f}, {latency.high:.3f}], noise "
             f"{100 * noise(measurement):.1f} %, {measurement.verdict}"
         )
-        trusted = measurement.verdict != "invalid"
+        # A brief baseline is for machines whose time says nothing.
+        trusted = measurement.verdict != "invalid" or self.plan is QUICK
         return measurement, (
             *found,
             Finding("anchor", said, trusted, "; ".join(measurement.reasons)),

@@ -60,7 +60,9 @@ class Life:
             command, cwd=self.folder, env=environment, capture_output=True, text=True
         )
         if done.returncode != status:
-            raise SystemExit(f"{' '.join(arguments)}: status {done.returncode}: {done.stderr}")
+            raise SystemExit(
+                f"{' '.join(arguments)}: status {done.returncode}: {done.stderr}{done.stdout}"
+            )
         return json.loads(done.stdout) if done.stdout else None
 
     @property
