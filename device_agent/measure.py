@@ -24,6 +24,10 @@ def _unknown() -> float | None:
     return None
 
 
+def _ignored(task: Task) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Machine:
     """Everything under the agent's server: what a simulated board replaces.
@@ -42,6 +46,8 @@ class Machine:
     nominal_mhz: float | None = None
     effective_mhz: Callable[[], float | None] = _unknown
     watch_s: float | None = PERIOD_S
+    # Is told of a measurement before anything of it is asked: a recording looks it up.
+    announced: Callable[[Task], None] = _ignored
 
     def conditions(self) -> Conditions:
         """Return the conditions now, the effective clock included; takes a moment of busy work."""
@@ -75,6 +81,7 @@ class Listener:
 
 def measure(machine: Machine, task: Task, listener: Listener) -> Energy | None:
     """Take the plan's blocks; each is handed over as soon as it is complete."""
+    machine.announced(task)
     book = EnergyBook(machine.meter, machine.sleep, task.plan.idle_s)
     gate = Gate(machine.conditions, task.plan, machine.sleep, machine.clock_s, held=listener.held)
     with machine.tuned() as notes:
@@ -111,7 +118,10 @@ def _anchor(machine: Machine, task: Task, listener: Listener, number: int) -> No
 def _block(
     machine: Machine, task: Task, on_phase: Callable[[str], None], book: EnergyBook | None
 ) -> Block:
-    """Take one block; its end is when the sampling ended, not when the process did."""
+    """Take one block; its end is when the sampling ended, not when the process did.
+
+    A runner that knows the conditions of its block, as a recording does, says them itself.
+    """
     window = _Window(machine, on_phase, book)
     start = machine.conditions()
     try:
@@ -120,6 +130,8 @@ def _block(
         window.close()
     if book:
         book.inferences += len(block.samples_ns)
+    if block.start is not None:
+        return block
     return replace(
         block,
         start=start,

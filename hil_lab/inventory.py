@@ -13,6 +13,8 @@ The keys of its wire are in wires.py, those of its supply in host/supply. What m
 boards is in selectors.py.
 Built in: `local`, this machine, and `sim:rpi4[-2][?seed=1&clock_mhz=1500&fault=hang]`; `-2` is the
 second of a simulated rack. Both start the real agent in this process, on a free loopback port.
+So does `replay:FILE[#BOARD]`, a recording of a board. `record:FILE@BOARD` is any board, and what it
+answers is kept in a file; `record = "FILE"` in an entry does the same.
 """
 
 from __future__ import annotations
@@ -22,21 +24,25 @@ import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from device_agent.local import local_machine
 from device_agent.measure import Machine
 from device_agent.server import ServerOptions, make_server
+from hil_lab.recordings import RECORD, REPLAY, recorded, recording, tape_of
 from hil_lab.selectors import is_filter, matching
 from hil_lab.simboard.board import KIND, sim_machine
 from hil_lab.simboard.emulator import emulated_numbers
 from hil_lab.simboard.faults import interceptors
 from hil_lab.simboard.names import is_simulated, sim_settings
-from hil_lab.wires import OWN_FILES, OWN_FOLDER, WIRE_KEYS, named, tls_files
+from hil_lab.simboard.replay import replay_machine, replay_of
+from hil_lab.simboard.replay_wire import recorded_failures
+from hil_lab.wires import OWN_FILES, OWN_FOLDER, WIRE_KEYS, named, path_of, tls_files
 from host.boards.client import BoardClient
 from host.boards.pool import Pool
+from host.boards.tape import Tape
 from host.boards.tls import TlsFiles
 from host.errors import CallerError, RecipeError
 from host.registry import did_you_mean
@@ -49,7 +55,10 @@ DEFAULT_INVENTORY = Path("boards.toml")
 
 @dataclass(frozen=True, slots=True)
 class BoardEntry:
-    """One board of the inventory; without `tls` its wire is plain text."""
+    """One board of the inventory; without `tls` its wire is plain text.
+
+    `record` is a file that keeps what it answers.
+    """
 
     name: str
     kind: str
@@ -57,14 +66,16 @@ class BoardEntry:
     tags: tuple[str, ...] = ()
     tls: TlsFiles | None = None
     supply: Supply | None = None
+    record: str = ""
 
     def client(self) -> BoardClient:
         """Return a client of the board; raises CallerError where our certificate is not there."""
+        tape = tape_of(self.record, self.name)
         if self.tls is None:
-            return BoardClient(self.address)
+            return BoardClient(self.address, tape=tape)
         server_name = named(self.name, self.address)
         try:
-            return BoardClient(self.address, tls=self.tls, server_name=server_name)
+            return BoardClient(self.address, tls=self.tls, server_name=server_name, tape=tape)
         except CallerError as e:
             raise CallerError(
                 f"{self.name}: {e}, or say insecure = true on a network that you trust"
@@ -124,13 +135,19 @@ def board_names(
 
 def supply_of(name: str) -> Supply | None:
     """Return the switch of a board's power, None where it has none or is built in."""
-    entry = default_inventory().get(name)
+    entry = default_inventory().get(recorded(name)[1])
     return entry.supply if entry else None
 
 
 def _names(selector: str, inventory: Mapping[str, BoardEntry]) -> list[str]:
+    file, board = recorded(selector)
+    if file:
+        return recording(_names(board, inventory), file)
     if is_simulated(selector):
         sim_settings(selector)  # raises CallerError for options that it does not know
+        return [selector]
+    if selector.startswith(REPLAY):
+        replay_of(selector.removeprefix(REPLAY))  # raises CallerError for what is no recording
         return [selector]
     if selector == LOCAL:
         return [selector]
@@ -142,14 +159,16 @@ def open_board(
     name: str, inventory: Mapping[str, BoardEntry] | None = None
 ) -> Iterator[BoardClient]:
     """Yield the client of a board by name; built-in ones are started and stopped here."""
+    file, name = recorded(name)
     if machine := _built_in(name):
-        with served(machine, _fault(name)) as client:
+        with served(machine, _fault(name), tape=tape_of(file, name)) as client:
             yield client
         return
     entries = select(inventory or default_inventory(), name)
     if len(entries) > 1:
         raise CallerError(f'"{name}" is {len(entries)} boards, name one or use a pool')
-    with entries[0].client() as client:
+    entry = replace(entries[0], record=file) if file else entries[0]
+    with entry.client() as client:
         yield client
 
 
@@ -159,7 +178,7 @@ def open_pool(
 ) -> Iterator[Pool]:
     """Yield a pool of the boards that a selector names; built-in boards are pools of one."""
     with ExitStack() as stack:
-        if selector == LOCAL or is_simulated(selector):
+        if selector == LOCAL or is_simulated(selector) or selector.startswith((REPLAY, RECORD)):
             clients = {selector: stack.enter_context(open_board(selector))}
         else:
             entries = select(inventory or default_inventory(), selector)
@@ -169,15 +188,19 @@ def open_pool(
 
 @contextmanager
 def served(
-    machine: Machine, fault: str | None = None, state_dir: Path | None = None
+    machine: Machine,
+    fault: str | None = None,
+    state_dir: Path | None = None,
+    tape: Tape | None = None,
 ) -> Iterator[BoardClient]:
     """Yield a client of a machine that the real agent serves on loopback in this process."""
     with tempfile.TemporaryDirectory(prefix="hil-board-") as scratch:
-        options = ServerOptions(interceptors=interceptors(fault))
+        wire = (*interceptors(fault), *recorded_failures(machine))
+        options = ServerOptions(interceptors=wire)
         server, port = make_server(machine, state_dir or Path(scratch), options)
         server.start()
         try:
-            with BoardClient(f"127.0.0.1:{port}") as client:
+            with BoardClient(f"127.0.0.1:{port}", tape=tape) as client:
                 yield client
         finally:
             server.stop(STOP_GRACE_S).wait()
@@ -191,6 +214,8 @@ def default_inventory() -> dict[str, BoardEntry]:
 def _built_in(name: str) -> Machine | None:
     if name == LOCAL:
         return local_machine(LOCAL)
+    if name.startswith(REPLAY):
+        return replay_machine(name, replay_of(name.removeprefix(REPLAY)))
     return simulated(name) if is_simulated(name) else None
 
 
@@ -206,7 +231,7 @@ def _fault(name: str) -> str | None:
 def _entry(name: str, table: Any, where: str, folder: Path) -> BoardEntry:
     if not isinstance(table, dict):
         raise RecipeError(f"{where}: must be a table with kind and address")
-    _refuse_unknown(table, {"kind", "address", "tags", "supply", *WIRE_KEYS}, where)
+    _refuse_unknown(table, {"kind", "address", "tags", "supply", "record", *WIRE_KEYS}, where)
     for key in ("kind", "address"):
         if not isinstance(table.get(key), str):
             raise RecipeError(f"{where}.{key}: must be given, as a string")
@@ -217,7 +242,8 @@ def _entry(name: str, table: Any, where: str, folder: Path) -> BoardEntry:
     if switch is not None and not isinstance(switch, dict):
         raise RecipeError(f"{where}.supply: must be a table with its kind")
     supply = None if switch is None else supply_from(switch, f"{where}.supply")
-    return BoardEntry(name, table["kind"], table["address"], tuple(tags), tls, supply)
+    record = str(path_of(table, "record", where, folder)) if "record" in table else ""
+    return BoardEntry(name, table["kind"], table["address"], tuple(tags), tls, supply, record)
 
 
 def _refuse_unknown(table: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -24,7 +24,7 @@ def tls_files(table: Mapping[str, Any], where: str, folder: Path) -> TlsFiles | 
     insecure = table.get("insecure", False)
     if not isinstance(insecure, bool):
         raise RecipeError(f"{where}.insecure: must be true or false")
-    given = {key: _path(table, key, where, folder) for key in OWN_FILES if key in table}
+    given = {key: path_of(table, key, where, folder) for key in OWN_FILES if key in table}
     if insecure and given:
         raise RecipeError(f"{where}.insecure: contradicts {next(iter(given))}: leave one out")
     if insecure or (not given and is_loopback(host_of(table["address"]))):
@@ -57,7 +57,8 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or (is_number(host) and ipaddress.ip_address(host).is_loopback)
 
 
-def _path(table: Mapping[str, Any], key: str, where: str, folder: Path) -> Path:
+def path_of(table: Mapping[str, Any], key: str, where: str, folder: Path) -> Path:
+    """Return the file that a key names, from the inventory's folder or `~`."""
     if not isinstance(table[key], str):
         raise RecipeError(f"{where}.{key}: must be a path, as a string")
     return folder / Path(table[key]).expanduser()

@@ -39,6 +39,10 @@ def _at_most(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--record", metavar="FILE", help="keep what the boards answer, for replay:")
+
+
 def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
@@ -54,6 +58,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
         help="board to use instead of the recipe's; several with commas, or repeated",
     )
     _at_most(parser)
+    _record(parser)
     parser.add_argument("--target", help="latency targets, such as 0.2,0.3,0.5")
     parser.add_argument("--seed", type=int, help="seed of the search")
 
@@ -112,6 +117,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 
 BENCHMARKS = (
     "kernels", "models", "layers", "compile", "profile", "search", "simulator", "dataset", "rack",
+    "faults",
 )  # fmt: skip
 
 
@@ -157,6 +163,7 @@ def _dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=0, help="programs, instead of the recipe's")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--folder", default="", help="where datasets lie (default: datasets)")
+    _record(parser)
     parser.add_argument("-o", "--out", action="append", default=[], help=".parquet or .csv; both")
     _json(parser)
 
@@ -207,6 +214,7 @@ def _boards(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--anchor", help="an artifact folder to interleave with what is measured")
     parser.add_argument("--store", help="keep the measurement here, such as runs/store.db")
     parser.add_argument("--power", action="store_true", help="reset: switch it off and on first")
+    _record(parser)
     _json(parser)
 
 

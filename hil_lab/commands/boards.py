@@ -12,6 +12,7 @@ from hil_lab.commands.listing import print_list
 from hil_lab.commands.upkeep import CARE
 from hil_lab.console import print_json, print_table, print_text
 from hil_lab.inventory import open_board
+from hil_lab.recordings import recording
 from host.artifact import Artifact
 from host.boards.protocol import PROTOCOLS
 from host.boards.types import BoardInfo, Measurement, Profile
@@ -145,7 +146,7 @@ def _print_profile(profile: Profile) -> None:
 def _board(arguments: argparse.Namespace) -> str:
     if not arguments.board:
         raise CallerError(f"name a board: hil-lab boards {arguments.action} BOARD")
-    return str(arguments.board)
+    return recording([arguments.board], arguments.record)[0]
 
 
 def _artifact(arguments: argparse.Namespace) -> Artifact:

@@ -11,6 +11,7 @@ from hil_lab.commands.search import overrides_of
 from hil_lab.console import Reporter, RichReporter, Silent, print_json, print_text
 from hil_lab.dataset import DEFAULT_FOLDER, collect, open_dataset, read_dataset_recipe
 from hil_lab.inventory import board_names
+from hil_lab.recordings import recording
 from host.dataset.files import write, write_sheet
 from host.errors import CallerError
 
@@ -29,6 +30,7 @@ def _collect(arguments: argparse.Namespace) -> int:
     recipe = read_dataset_recipe(Path(arguments.name), overrides)
     if arguments.boards:
         recipe = replace(recipe, board=at_most(arguments.boards, board_names(recipe.board)))
+    recipe = replace(recipe, board=tuple(recording(recipe.board, arguments.record)))
     reporter: Reporter = Silent() if arguments.json else RichReporter()
     dataset, measured = collect(recipe, Path(arguments.folder or DEFAULT_FOLDER), reporter)
     verdicts = dataset.sheet.to_dict(dataset.table())["verdicts"]

@@ -17,6 +17,7 @@ from hil_lab.experiment import leased
 from hil_lab.finish import finish, table
 from hil_lab.inventory import board_names
 from hil_lab.recipe import Recipe, read_recipe
+from hil_lab.recordings import recording
 from hil_lab.report import write_report
 from hil_lab.runs import Run, open_run, start_run
 from hil_lab.workbench import Workbench, versions
@@ -35,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(recipe.to_dict())
         return 0
     check_recipe(recipe)
-    recipe = replace(recipe, board=at_most(arguments.boards, board_names(recipe.board)))
+    names = at_most(arguments.boards, board_names(recipe.board))
+    recipe = replace(recipe, board=tuple(recording(names, arguments.record)))
     return _go(start_run(recipe, versions()), arguments)
 
 

@@ -16,7 +16,9 @@ from typing import Any
 from host.artifact import RUNTIME_ABI
 from host.boards.care import Care, Waits, awaited, check_same
 from host.boards.heart import Hold, gone
+from host.boards.recorder import recorded
 from host.boards.session import CALL_DEADLINE_S, BoardSession, RunLimits
+from host.boards.tape import Tape
 from host.boards.tls import TlsFiles, disagreement
 from host.boards.types import BoardInfo, Conditions, Lease
 from host.boards.wire import mapped, open_channel, retried
@@ -43,7 +45,8 @@ SHORTEST_PERIOD_S = 0.05
 class BoardClient:
     """One board by its address; `deadline_s` bounds every short call, retries included.
 
-    Without `tls` the wire is plain text, for loopback and networks that are to be trusted.
+    Without `tls` the wire is plain text, for loopback and networks that are to be trusted. A `tape`
+    keeps what the board answers.
     """
 
     def __init__(
@@ -53,12 +56,13 @@ class BoardClient:
         deadline_s: float = CALL_DEADLINE_S,
         tls: TlsFiles | None = None,
         server_name: str = "",
+        tape: Tape | None = None,
     ) -> None:
         self.address = address
         self._deadline_s = deadline_s
         self._tls = tls
         self._server_name = server_name
-        self._channel = open_channel(address, tls, server_name)
+        self._channel = recorded(open_channel(address, tls, server_name), tape)
         self._stub = board_pb2_grpc.BoardStub(self._channel)
 
     def __enter__(self) -> BoardClient:

@@ -1,0 +1,277 @@
+"""A board that answers from a recording, under the real agent server; it runs and invents nothing.
+
+What a real board (or a simulated one) measured, computed and failed at comes back in its order:
+the same program asked again gets the next recorded answer, and after the last the first.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device_agent.errors import AgentError, Rejected
+from device_agent.measure import Machine, Task
+from device_agent.power import Window
+from device_agent.runner import OnPhase
+from device_agent.values import Identity, Job
+from hil_lab.simboard.thermal import Physics
+from host.boards.tape import RUNS, Failure, Line, failure_of, identity_of, read_tape
+from host.canonical import canonical_json, digest
+from protos.convert import from_json
+from protos.values import Block, Conditions, Energy, Profile, TimingPlan, VerifyReport
+
+NOMINAL_MHZ = 1800.0  # of the physics that lends its clock; no number comes of it
+
+
+class FailedThen(AgentError):
+    """A failure that was recorded: the same status code and reason again."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{failure.message} (as recorded, after {failure.after_s:g} s)")
+        self.code, self.reason = failure.code, failure.reason
+
+
+@dataclass
+class Recording:
+    """The answers of one board by what was asked, and how far they were given."""
+
+    path: Path
+    lines: list[Line]
+    answered: int = 0
+    _answers: dict[str, list[Line]] = field(default_factory=dict, init=False)
+    _given: dict[str, int] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        for line in self.lines:
+            if line["what"] in RUNS or line["what"] == "telemetry":
+                self._answers.setdefault(_key(line), []).append(line)
+
+    def next(self, what: str, **asked: Any) -> Line:
+        """Return the next answer to what is asked; raises Rejected where there is none."""
+        key = _key({"what": what, **asked})
+        answers = self._answers.get(key)
+        if answers is None:
+            of = str(asked.get("structure") or asked.get("artifact"))[:12]
+            raise Rejected(
+                f"the recording {self.path} has no {what} of program {of} as it is asked for: "
+                "record it on the board, or ask another board"
+            )
+        given = self._given.get(key, 0)
+        self._given[key] = given + 1
+        self.answered += what in RUNS
+        return answers[given % len(answers)]
+
+    def telemetry(self) -> Conditions | None:
+        """Return the next recorded conditions, None where there are none."""
+        if _key({"what": "telemetry"}) not in self._answers:
+            return None
+        return from_json(Conditions, self.next("telemetry")["conditions"])
+
+    @property
+    def archs(self) -> frozenset[str]:
+        """The machines that the board ran programs of."""
+        return frozenset(str(x["arch"]) for x in self.lines if x["what"] == "program")
+
+    @property
+    def meters(self) -> list[str]:
+        """The power meters that were recorded."""
+        return sorted({x["energy"]["meter"] for x in self.lines if x.get("energy")})
+
+
+def _key(line: Line) -> str:
+    """Return what two questions must share to have the same answers."""
+    names = ("structure", "anchor", "artifact", "plan", "repeats", "inputs")
+    return canonical_json([line["what"], *(line.get(name) for name in names)])
+
+
+def replay_of(name: str) -> Recording:
+    """Read a recording, `FILE[#BOARD]`; raises CallerError for one that is none."""
+    file, _, board = name.partition("#")
+    return Recording(Path(file), read_tape(Path(file), board))
+
+
+def replay_machine(name: str, recording: Recording) -> Machine:
+    """Return the machine of a recording; its fingerprint is its own, so that no number mixes."""
+    runner = ReplayRunner(recording)
+    physics = Physics(NOMINAL_MHZ)  # virtual time: nobody waits for a gate that was passed long ago
+    return Machine(
+        identity=_identity(name, recording),
+        runner=runner,
+        probes=ReplayProbes(recording, physics.clock_ns),
+        meter=ReplayMeter(runner) if recording.meters else None,
+        tuned=runner.measuring,
+        sleep=physics.sleep,
+        clock_s=physics.clock_s,
+        watch_s=None,
+        also_runs=recording.archs,
+        announced=runner.announced,
+    )
+
+
+def _identity(name: str, recording: Recording) -> Identity:
+    was = identity_of(recording.path, recording.lines)
+    tape = digest([dict(line) for line in recording.lines])[:16]
+    fingerprint = {**was["fingerprint"], "replay": f"{was['name']} {tape}"}
+    return Identity(name, was["kind"], was["arch"], fingerprint, tuple(was["capabilities"]))
+
+
+class ReplayProbes:
+    """The recorded telemetry, reading after reading; without any, what no gate objects to."""
+
+    def __init__(self, recording: Recording, clock_ns: Callable[[], int]) -> None:
+        self._recording = recording
+        self._clock_ns = clock_ns
+
+    def read(self) -> Conditions:
+        """Return conditions; those of blocks come with the blocks."""
+        return self._recording.telemetry() or Conditions(self._clock_ns())
+
+
+class ReplayRunner:
+    """A Runner whose every answer was given before."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = self._recording = recording
+        self._blocks: Iterator[Block] = iter(())
+        self._failure: Failure | None = None
+        self.energy: Energy | None = None
+        self.windows: list[Window] = []
+
+    def announced(self, task: Task) -> None:
+        """Look up the next recorded measurement of a program under a plan."""
+        line = self._recording.next(
+            "measure",
+            structure=task.job.manifest["structure"],
+            anchor=task.anchor.manifest["structure"] if task.anchor else "",
+            plan=_fields(task.plan),
+        )
+        self._failure = failure_of(line)
+        self._blocks = iter(_in_order(line, anchored=task.anchor is not None))
+        self.energy = from_json(Energy, line["energy"]) if line["energy"] else None
+        self.windows = list(_windows(self.energy, task.plan))
+
+    @contextmanager
+    def measuring(self) -> Iterator[tuple[str, ...]]:
+        """End as the recorded measurement ended, if it failed after its last block."""
+        yield ()
+        if self._failure:
+            raise FailedThen(self._failure)
+
+    def block(self, job: Job, plan: TimingPlan, on_phase: OnPhase) -> Block:
+        """Return the next recorded block, or fail where it failed."""
+        for phase in ("warmup", "sample", "sampled"):
+            on_phase(phase)
+        block = next(self._blocks, None)
+        if block is not None:
+            return block
+        if self._failure:
+            raise FailedThen(self._failure)
+        raise Rejected(f"the recording {self._recording.path} ends in a measurement")
+
+    def verify(self, job: Job) -> VerifyReport:
+        """Return what the golden input showed."""
+        line = self._answer("verify", artifact=_digest(job))
+        return from_json(VerifyReport, line["report"])
+
+    def profile(self, job: Job, repeats: int) -> Profile:
+        """Return the recorded times of every kernel."""
+        structure = job.manifest["structure"]
+        return from_json(
+            Profile, self._answer("profile", structure=structure, repeats=repeats)["profile"]
+        )
+
+    def infer(self, job: Job, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield what came out when the very same samples went in."""
+        inputs = hashlib.sha256()
+        for batch in batches:
+            inputs.update(batch.tobytes())
+        line = self._answer("infer", artifact=_digest(job), inputs=inputs.hexdigest())
+        for tensor in line["tensors"]:
+            data = base64.b64decode(tensor["data"])
+            yield np.frombuffer(data, tensor["dtype"]).reshape(tensor["shape"])
+
+    def cancel(self) -> None:
+        """Nothing runs."""
+
+    def _answer(self, what: str, **asked: Any) -> Line:
+        line = self._recording.next(what, **asked)
+        if failure := failure_of(line):
+            raise FailedThen(failure)
+        return line
+
+
+class ReplayMeter:
+    """A Meter whose windows add up to the recorded joules."""
+
+    def __init__(self, runner: ReplayRunner) -> None:
+        self._runner = runner
+
+    @property
+    def name(self) -> str:
+        """The recorded meter's name."""
+        return self._runner.energy.meter if self._runner.energy else "replay"
+
+    @property
+    def delta_t_s(self) -> float:
+        """How far off each edge of a window may have been."""
+        return self._runner.energy.delta_t_s if self._runner.energy else 0.0
+
+    @property
+    def resolution_w(self) -> float:
+        """The recorded meter's smallest step."""
+        return self._runner.energy.resolution_w if self._runner.energy else 0.0
+
+    def prepare(self) -> tuple[str, ...]:
+        """What could not be done stands in the blocks' notes."""
+        return ()
+
+    def start(self) -> None:
+        """Begin a window."""
+
+    def stop(self) -> Window:
+        """Return the next recorded window."""
+        windows = self._runner.windows
+        return windows.pop(0) if windows else Window(0.0, 0.0)
+
+
+def _windows(energy: Energy | None, plan: TimingPlan) -> Iterator[Window]:
+    """Yield idle, active and idle windows; only the sum of the active ones was recorded."""
+    if energy is None:
+        return
+    if plan.idle_s > 0:
+        yield _idle(energy.idle_w)
+    yield Window(energy.active_j, energy.active_s, energy.readings, energy.lost)
+    yield from [Window(0.0, 0.0)] * (energy.windows - 1)
+    if plan.idle_s > 0:
+        yield _idle(energy.idle_after_w)
+
+
+def _idle(watts: float | None) -> Window:
+    return Window(0.0, 0.0) if watts is None else Window(watts, 1.0)
+
+
+def _in_order(line: Line, *, anchored: bool) -> Iterator[Block]:
+    """Yield the blocks as they are asked for: an anchor before every block and after the last."""
+    blocks = [from_json(Block, raw) for raw in line["blocks"]]
+    anchors = [from_json(Block, raw) for raw in line["anchors"]]
+    if not anchored:
+        yield from blocks
+        return
+    for number, anchor in enumerate(anchors):
+        yield anchor
+        yield from blocks[number : number + 1]
+
+
+def _digest(job: Job) -> str:
+    return digest(dict(job.manifest))
+
+
+def _fields(plan: TimingPlan) -> Mapping[str, Any]:
+    return {name: getattr(plan, name) for name in plan.__dataclass_fields__}
