@@ -16,6 +16,7 @@ from torch import nn
 
 from hil_lab.abreast import SideBySide, SparingSideBySide
 from hil_lab.leased import (
+    LEASE_TTL_S,
     BoardMeter,
     LeasedBoards,
     Wanted,
@@ -320,11 +321,11 @@ def target_of(arch: str) -> Target:
 
 
 @contextmanager
-def leased(bench: Workbench) -> Iterator[Search]:
+def leased(bench: Workbench, ttl_s: float = LEASE_TTL_S) -> Iterator[Search]:
     """Open the boards of the recipe, lease them, and yield the search on them."""
     with ExitStack() as stack:
         # A dead board is found out before the training, and nobody waits for a board meanwhile.
-        wanted = Wanted.by(bench)
+        wanted = Wanted.by(bench, ttl_s)
         clients, info = reach(wanted, stack)
         target, subject = target_of(info.arch), bench.subject
         builder = Builder(subject.graph, target, bench.recipe.threads, source=subject.network)

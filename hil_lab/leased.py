@@ -28,7 +28,7 @@ from host.rack import Rack
 from host.registry import did_you_mean
 from host.store import Store
 
-LEASE_WAIT_S = 600.0
+LEASE_WAIT_S, LEASE_TTL_S = 600.0, 60.0
 PROGRAM, MANIFEST = "reference", "manifest.json"
 BoardMeter = FleetMeter | Rack
 S = TypeVar("S")
@@ -118,9 +118,11 @@ class Wanted:
     reporter: Reporter
     on_drop: OnDrop
     all_needed: bool = False
+    # How long a board stays ours when we are gone.
+    ttl_s: float = LEASE_TTL_S
 
     @classmethod
-    def by(cls, bench: Workbench) -> Wanted:
+    def by(cls, bench: Workbench, ttl_s: float = LEASE_TTL_S) -> Wanted:
         """Return what a run wants; a fleet is all of its boards."""
         recipe = bench.recipe
         fleet = recipe.measure.fleet in QUANTILES
@@ -130,6 +132,7 @@ class Wanted:
             bench.reporter,
             lambda why: say_dropped(bench, why),
             all_needed=fleet,
+            ttl_s=ttl_s,
         )
 
     def each(self, boards: Sequence[S], attempt: Callable[[S], T]) -> list[T]:
@@ -191,7 +194,7 @@ def lease(wanted: Wanted, stack: ExitStack, boards: Sequence[Reached]) -> list[B
 
     def session(board: Reached) -> BoardSession:
         care = Care(wanted.reporter.say, supply_of(board.name), wait_s=LEASE_WAIT_S)
-        lasting = board.client.lease(wanted.holder, wait_s=LEASE_WAIT_S, care=care)
+        lasting = board.client.lease(wanted.holder, wanted.ttl_s, LEASE_WAIT_S, care=care)
         return stack.enter_context(lasting)
 
     return wanted.each(boards, session)

@@ -23,6 +23,7 @@ MODULES = {
     "simulator": "simulator",
     "dataset": "datasets",
     "rack": "rack",
+    "faults": "faults.report",
 }
 
 

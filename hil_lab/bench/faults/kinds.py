@@ -1,0 +1,185 @@
+"""The faults by name: what each does to a lab, and how it is mended; judges nothing.
+
+A fault strikes while a search runs. One that leaves the host without its board must be noticed;
+others must pass without a trace in the result.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hil_lab.bench.faults.lab import STORE, Host, Lab, freeze, limit_files, thaw
+from host.errors import WorldError
+
+DEAD_S = 15.0  # a dead peer that nobody noticed by then is mended all the same
+BRIEF_S = 2.0
+LOCK_S = 3.0
+DAY_S = 86_400
+BOARD_BYTES, HOST_BYTES = 512, 4096
+SLOW_DELAY_S, SLOW_BYTES_PER_S = 0.01, 400_000.0
+UNLIMITED = -1
+
+
+def nothing(lab: Lab) -> None:
+    """Do nothing."""
+
+
+def between(lab: Lab) -> None:
+    """Wait for some measurements."""
+    lab.until_measured(lab.rng.randint(1, 3))
+
+
+def sending(lab: Lab) -> None:
+    """Wait for an upload, on a slow link, so that it lasts."""
+    lab.until_measured(1)
+    lab.link.bytes_per_s = SLOW_BYTES_PER_S / 4
+    lab.until_sending()
+    lab.link.bytes_per_s = 0.0
+
+
+def at_once(lab: Lab) -> None:
+    """Wait for nothing."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`hold_s` is how long it lasts; a `dead` peer is mended as soon as the host has noticed."""
+
+    name: str
+    inject: Callable[[Lab], None]
+    mend: Callable[[Lab], None] = nothing
+    when: Callable[[Lab], None] = between
+    hold_s: float = 0.0
+    dead: bool = False
+    corrupt: int = 0
+
+
+def _kill(lab: Lab) -> None:
+    lab.board.kill()
+
+
+def _power_cut(lab: Lab) -> None:
+    lab.board.power_cut()
+
+
+def _start(lab: Lab) -> None:
+    lab.board.start()
+
+
+def _reset(lab: Lab) -> None:
+    """The board comes back at once and knows nothing; the old connection is never answered."""
+    lab.link.forget()
+    lab.board.kill()
+    lab.board.start()
+
+
+def _freeze(lab: Lab) -> None:
+    freeze(lab.board.pid)
+
+
+def _thaw(lab: Lab) -> None:
+    thaw(lab.board.pid)
+
+
+def _down(lab: Lab) -> None:
+    lab.link.down()
+
+
+def _up(lab: Lab) -> None:
+    lab.link.up()
+
+
+def _cut(lab: Lab) -> None:
+    lab.link.cut()
+
+
+def _slow(lab: Lab) -> None:
+    lab.link.delay_s, lab.link.bytes_per_s = SLOW_DELAY_S, SLOW_BYTES_PER_S
+
+
+def _fill_board(lab: Lab) -> None:
+    limit_files(lab.board.pid, BOARD_BYTES)
+
+
+def _free_board(lab: Lab) -> None:
+    limit_files(lab.board.pid, UNLIMITED)
+
+
+def _fill_host(lab: Lab) -> None:
+    if lab.host.runs:
+        lab.host.limit_files(HOST_BYTES)
+
+
+def _rot(lab: Lab) -> None:
+    """Flip a bit of everything that the board keeps; a new start of the search uses it again."""
+    lab.host_killed()
+    for blob in (lab.board.folder / "state" / "blobs").iterdir():
+        blob.chmod(0o600)
+        data = bytearray(blob.read_bytes())
+        data[len(data) // 2] ^= 1
+        blob.write_bytes(bytes(data))
+
+
+def _jump(lab: Lab) -> None:
+    """Set both wall clocks off by a day, in different directions."""
+    shim = lab.board.setting.shim
+    shim.jump(lab.board.pid, lab.rng.choice((-DAY_S, DAY_S)))
+    shim.jump(lab.host.pid, lab.rng.choice((-3600, 3600)))
+
+
+def _kill_host(lab: Lab) -> None:
+    lab.host_killed()
+
+
+def _rival(lab: Lab) -> None:
+    """Let another host search on the same board at the same time."""
+    lab.add_rival()
+
+
+def _lock(lab: Lab) -> None:
+    """Hold the store's write lock for a while."""
+    path = lab.host.folder / STORE
+    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as e:
+        raise WorldError(f"the database could not be locked: {e}") from e
+
+    def free() -> None:
+        time.sleep(LOCK_S)
+        db.execute("ROLLBACK")
+        db.close()
+
+    threading.Thread(target=free, daemon=True).start()
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault("agent killed", _kill, _start, hold_s=DEAD_S, dead=True),
+    Fault("agent killed in an upload", _kill, _start, sending, DEAD_S, dead=True),
+    Fault("power cut", _power_cut, _start, hold_s=DEAD_S, dead=True),
+    Fault("power cut in an upload", _power_cut, _start, sending, DEAD_S, dead=True),
+    Fault("reset in a call", _reset, nothing, sending, DEAD_S, dead=True),
+    Fault("frozen board", _freeze, _thaw, hold_s=DEAD_S, dead=True),
+    Fault("frozen briefly", _freeze, _thaw, hold_s=BRIEF_S),
+    Fault("link down", _down, _up, hold_s=DEAD_S, dead=True),
+    Fault("link down briefly", _down, _up, hold_s=BRIEF_S),
+    Fault("connections reset", _cut, nothing, sending),
+    Fault("slow link", _slow, nothing, at_once),
+    Fault("disk full on the board", _fill_board, _free_board, hold_s=DEAD_S),
+    Fault("disk full on the host", _fill_host),
+    Fault("corrupt upload", nothing, nothing, at_once, corrupt=2),
+    Fault("rotten blobs", _rot),
+    Fault("clock jump", _jump),
+    Fault("lease holder killed", _kill_host),
+    Fault("two hosts", _rival, nothing, at_once),
+    Fault("database locked", _lock),
+)
+
+
+def hosts(lab: Lab) -> list[Host]:
+    """Return all hosts that search on the board."""
+    return [lab.host, *lab.rivals]

@@ -1,0 +1,266 @@
+"""One board, the network to it and the hosts that search on it, each a process of its own."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from hil_lab.bench.faults.child import RUN, TOLD, agent, search
+from hil_lab.bench.faults.link import LOOPBACK, Link
+from hil_lab.bench.faults.shim import Shim, lose_unsynced
+from hil_lab.recipe import FinetuneTable, MeasureTable, Recipe, SearchTable
+from hil_lab.runs import RECIPE, RUN_FORMAT, Run
+from host.errors import WorldError
+
+EPISODES, TARGET = 4, 0.5
+POLL_S, PATIENCE_S = 0.01, 240.0
+STORE = "runs/store.db"
+INVENTORY = '[boards.b1]\nkind = "{kind}"\naddress = "127.0.0.1:{port}"\n'
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all trials share: where processes are forked, the trained network, the preload."""
+
+    network: Path
+    shim: Shim
+    fork: Any = field(default_factory=lambda: multiprocessing.get_context("forkserver"))
+
+    def start(self, target: Callable[..., None], *arguments: object) -> BaseProcess:
+        """Start a process that ends with this one."""
+        process: BaseProcess = self.fork.Process(target=target, args=arguments, daemon=True)
+        process.start()
+        return process
+
+
+@dataclass
+class Board:
+    """The agent of one board; its state folder outlives it."""
+
+    setting: Setting
+    kind: str
+    folder: Path
+    corrupt: int = 0
+    port: int = field(default_factory=lambda: free_port())
+    process: BaseProcess | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the agent."""
+        assert self.process is not None and self.process.pid is not None
+        return self.process.pid
+
+    def start(self) -> None:
+        """Power on; returns when the agent listens."""
+        state, synced = str(self.folder / "state"), str(self.folder / "synced")
+        arguments = (self.kind, self.port, state, synced, self.corrupt)
+        self.process = self.setting.start(agent, *arguments)
+        wait_until(lambda: _listens(self.port), "the agent to listen")
+
+    def kill(self) -> None:
+        """End the agent as the kernel does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.join()
+
+    def power_cut(self) -> list[str]:
+        """End the agent and lose what it did not sync; return the files that are empty now."""
+        self.kill()
+        return lose_unsynced(self.folder / "state", self.folder / "synced")
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the agent."""
+        os.kill(self.pid, number)
+
+
+@dataclass
+class Host:
+    """A search in a folder, started as often as it takes."""
+
+    setting: Setting
+    folder: Path
+    process: BaseProcess | None = None
+    starts: int = 0
+
+    def prepare(self, kind: str, port: int) -> None:
+        """Write the run and an inventory of the one board."""
+        self.folder.mkdir(parents=True)
+        (self.folder / "boards.toml").write_text(INVENTORY.format(kind=kind, port=port))
+        recipe = recipe_of(self.setting.network)
+        kept = {"format": RUN_FORMAT, "recipe": recipe.to_dict(), "versions": {}}
+        Run(self.folder / RUN).write(RECIPE, kept)
+
+    def start(self) -> None:
+        """Start the search, or go on with it."""
+        self.starts += 1
+        self.process = self.setting.start(search, str(self.folder))
+
+    @property
+    def pid(self) -> int:
+        """The process id of the search."""
+        assert self.process is not None and self.process.pid is not None
+        return self.process.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether the search is still at it."""
+        return self.process is not None and self.process.is_alive()
+
+    def told(self) -> list[Line]:
+        """Return what the search told so far."""
+        path = self.folder / TOLD
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def done(self) -> Line | None:
+        """Return how it ended well, None where it did not."""
+        return next((line for line in self.told() if line["what"] == "done"), None)
+
+    def noticed(self, since_s: float) -> Line | None:
+        """Return the first that was told of trouble since an instant."""
+        later = (line for line in self.told() if line["at_s"] >= since_s)
+        return next((line for line in later if line["what"] != "done"), None)
+
+    def measured(self) -> int:
+        """Return how many measurements are in the store."""
+        return len(self.rows("SELECT id FROM measurement"))
+
+    def rows(self, query: str) -> list[Any]:
+        """Return rows of the store; none where it is not made yet."""
+        path = self.folder / STORE
+        if not path.exists():
+            return []
+        try:
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as db:
+                return list(db.execute(query))
+        except sqlite3.OperationalError:
+            return []
+
+    def limit_files(self, size_bytes: int) -> None:
+        """Let no file of the search grow beyond a size: what a full disk does to it."""
+        limit_files(self.pid, size_bytes)
+
+
+@dataclass
+class Lab:
+    """A board, its link and a host; `rng` chooses instants."""
+
+    board: Board
+    link: Link
+    host: Host
+    rng: random.Random
+    rivals: list[Host] = field(default_factory=list)
+
+    def host_killed(self) -> None:
+        """Kill the search; it leaves its lease behind."""
+        assert self.host.process is not None
+        self.host.process.kill()
+        self.host.process.join()
+
+    def add_rival(self) -> None:
+        """Start another host's search, in a folder and a store of its own."""
+        rival = Host(self.host.setting, self.board.folder / f"rival-{len(self.rivals) + 1}")
+        rival.prepare(self.board.kind, self.link.port)
+        self.rivals.append(rival)
+        rival.start()
+
+    def until_measured(self, count: int) -> None:
+        """Wait until so many measurements are kept, and a random while more."""
+        wait_until(
+            lambda: self.host.measured() >= count or not self.host.runs,
+            f"{count} measurements",
+        )
+        time.sleep(self.rng.uniform(0.0, 0.3))
+
+    def until_sending(self) -> None:
+        """Wait until a program is on its way to the board."""
+        before = self.link.sent_bytes
+        wait_until(
+            lambda: self.link.sent_bytes > before + 12_000 or not self.host.runs, "an upload"
+        )
+
+
+@contextmanager
+def lab(setting: Setting, kind: str, folder: Path, seed: int, corrupt: int = 0) -> Iterator[Lab]:
+    """Yield a lab whose board is on and whose search waits to be started."""
+    folder.mkdir(parents=True)
+    board = Board(setting, kind, folder, corrupt)
+    host = Host(setting, folder / "host")
+    board.start()
+    link = Link(board.port)
+    made = Lab(board, link, host, random.Random(seed))
+    try:
+        host.prepare(kind, link.port)
+        yield made
+    finally:
+        link.close()
+        for process in (*(h.process for h in (host, *made.rivals)), board.process):
+            if process is not None:
+                process.kill()
+                process.join()
+
+
+def recipe_of(network: Path) -> Recipe:
+    """Return the search of every trial: few episodes, few images, the shortest protocol."""
+    return Recipe(
+        model="digits-cnn",
+        data="digits",
+        checkpoint=str(network),
+        board=("b1",),
+        validation_images=64,
+        search=SearchTable("random", target=(TARGET,), episodes=EPISODES, seed=3, round_to=16),
+        finetune=FinetuneTable(search_steps=0, reconstruction=False),
+        measure=MeasureTable("quick", "quick"),
+    )
+
+
+def wait_until(true: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+    """Wait for something that happens; raises WorldError where it does not."""
+    deadline_s = time.monotonic() + patience_s
+    while not true():
+        if time.monotonic() > deadline_s:
+            raise WorldError(f"waited {patience_s:g} s for {what}")
+        time.sleep(POLL_S)
+
+
+def limit_files(pid: int, size_bytes: int) -> None:
+    """Let no file of a process grow beyond a size; the hard limit stays, so it can be undone."""
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, hard))
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def freeze(pid: int) -> None:
+    """Stop a process where it is."""
+    os.kill(pid, signal.SIGSTOP)
+
+
+def thaw(pid: int) -> None:
+    """Let a frozen process go on."""
+    os.kill(pid, signal.SIGCONT)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((LOOPBACK, port)) == 0
