@@ -24,7 +24,8 @@ UPLOAD_WAIT_S = 15.0
 MAX_MANIFEST_BYTES = 16 << 20
 MANIFESTS_BYTES = 256 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+# The last one is a limit on the size of files, the process's or the file system's.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Sync = Callable[[int], None]
 
 

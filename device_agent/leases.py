@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from device_agent.durable import write_durably
 from device_agent.errors import Busy, NotYourLease, Rejected
 from device_agent.waiting import History, Queue, place_text
 
@@ -151,7 +152,7 @@ class Leases:
             last = int(self._fence_file.read_text())
         except (FileNotFoundError, ValueError):
             last = 0
-        self._fence_file.write_text(str(last + 1))
+        write_durably(self._fence_file, str(last + 1).encode())
         return last + 1
 
 

@@ -7,13 +7,13 @@ it. Without the program a receipt is not signed, and says so: the agent needs no
 from __future__ import annotations
 
 import base64
-import os
 import subprocess
 import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from device_agent.durable import write_durably
 from protos.values import Receipt
 
 KEY_FILE = "receipt.key"
@@ -41,10 +41,14 @@ class Signer:
         return Receipt(statement, base64.b64encode(signature).decode(), key)
 
     def _key(self) -> str:
-        """Return the public key, DER in base64; the private one is made where it is missing."""
+        """Return the public key, DER in base64; the private one is made where it is missing.
+
+        Older agents did not sync it, and a power cut left it empty.
+        """
         if not self._public:
-            if not self._key_file.exists():
-                self._keep(self._run("genpkey", "-algorithm", "ed25519"))
+            if not (self._key_file.exists() and self._key_file.stat().st_size):
+                private = self._run("genpkey", "-algorithm", "ed25519")
+                write_durably(self._key_file, private, mode=0o600)
             der = self._run("pkey", "-in", str(self._key_file), "-pubout", "-outform", "DER")
             self._public = base64.b64encode(der).decode()
         return self._public
@@ -56,12 +60,6 @@ class Signer:
             file.flush()
             key = ("-inkey", str(self._key_file))
             return self._run("pkeyutl", "-sign", "-rawin", *key, "-in", file.name)
-
-    def _keep(self, private: bytes) -> None:
-        part = self._key_file.with_suffix(".part")
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(private)
-        part.replace(self._key_file)
 
     def _run(self, *arguments: str) -> bytes:
         command: Sequence[str] = (self._program, *arguments)

@@ -1,4 +1,4 @@
-"""Names of boards that are recorded, `record:FILE@BOARD`, or played, `replay:FILE#BOARD`; no I/O."""
+"""Names of boards that are recorded, `record:FILE@BOARD`, or played, `replay:FILE#BOARD`."""
 
 from __future__ import annotations
 

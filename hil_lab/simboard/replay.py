@@ -212,24 +212,13 @@ class ReplayMeter:
 
     def __init__(self, runner: ReplayRunner) -> None:
         self._runner = runner
-
-    @property
-    def name(self) -> str:
-        """The recorded meter's name."""
-        return self._runner.energy.meter if self._runner.energy else "replay"
-
-    @property
-    def delta_t_s(self) -> float:
-        """How far off each edge of a window may have been."""
-        return self._runner.energy.delta_t_s if self._runner.energy else 0.0
-
-    @property
-    def resolution_w(self) -> float:
-        """The recorded meter's smallest step."""
-        return self._runner.energy.resolution_w if self._runner.energy else 0.0
+        self.name, self.delta_t_s, self.resolution_w = "replay", 0.0, 0.0
 
     def prepare(self) -> tuple[str, ...]:
-        """What could not be done stands in the blocks' notes."""
+        """Become the meter of the recorded measurement; its notes stand in the blocks."""
+        if energy := self._runner.energy:
+            self.name, self.delta_t_s = energy.meter, energy.delta_t_s
+            self.resolution_w = energy.resolution_w
         return ()
 
     def start(self) -> None:

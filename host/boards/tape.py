@@ -104,7 +104,9 @@ def read_tape(path: Path, board: str = "") -> list[Line]:
     if not lines or (board and board not in boards):
         raise CallerError(f"{path} records no board {board}; it has: {', '.join(boards)}")
     if not board and len(boards) > 1:
-        raise CallerError(f"{path} records {', '.join(boards)}: name one, replay:{path}#{boards[0]}")
+        raise CallerError(
+            f"{path} records {', '.join(boards)}: name one, replay:{path}#{boards[0]}"
+        )
     return [line for line in lines if line["board"] == (board or boards[0])]
 
 

@@ -52,6 +52,12 @@ def test_a_key_that_is_damaged_is_named(tmp_path: Path) -> None:
     assert Signer(tmp_path).sign("x").unsigned.startswith("not signed: openssl failed")
 
 
+@needs_openssl
+def test_a_key_that_a_power_cut_emptied_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / KEY_FILE).write_bytes(b"")
+    verify(Signer(tmp_path).sign("x"), "x")
+
+
 def _other(folder: Path) -> Path:
     other = folder / "other"
     other.mkdir()

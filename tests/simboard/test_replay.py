@@ -149,7 +149,7 @@ def test_failures_of_programs_happen_again_at_their_place(
         session.measure(artifact, QUICK)
     with replayed(file) as session:
         session.measure(artifact, QUICK)
-        with pytest.raises(MeasurementFailed, match="as it was.*as recorded, after") as caught:
+        with pytest.raises(MeasurementFailed, match=r"as it was.*as recorded, after") as caught:
             session.measure(artifact, QUICK)
         assert caught.value.reason == reason
         session.measure(artifact, QUICK)
@@ -185,7 +185,9 @@ def test_a_board_that_went_away_goes_away_again(
     monkeypatch.undo()
     with replayed(file) as session:
         session.measure(artifact, QUICK)
-        with pytest.raises(BoardUnreachable, match="PutArtifact after .*Socket closed .as recorded"):
+        with pytest.raises(
+            BoardUnreachable, match=r"PutArtifact after .*Socket closed .as recorded"
+        ):
             session.measure(artifact, QUICK)
 
 

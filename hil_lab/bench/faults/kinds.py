@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hil_lab.bench.faults.lab import STORE, Host, Lab, freeze, limit_files, thaw
+from hil_lab.bench.faults.lab import STORE, Lab, freeze, limit_files, thaw
 from host.errors import WorldError
 
 DEAD_S = 15.0  # a dead peer that nobody noticed by then is mended all the same
@@ -178,8 +178,3 @@ FAULTS: tuple[Fault, ...] = (
     Fault("two hosts", _rival, nothing, at_once),
     Fault("database locked", _lock),
 )
-
-
-def hosts(lab: Lab) -> list[Host]:
-    """Return all hosts that search on the board."""
-    return [lab.host, *lab.rivals]

@@ -82,10 +82,6 @@ class Board:
         self.kill()
         return lose_unsynced(self.folder / "state", self.folder / "synced")
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the agent."""
-        os.kill(self.pid, number)
-
 
 @dataclass
 class Host:
@@ -165,6 +161,11 @@ class Lab:
     rng: random.Random
     rivals: list[Host] = field(default_factory=list)
 
+    @property
+    def hosts(self) -> list[Host]:
+        """All hosts that search on the board."""
+        return [self.host, *self.rivals]
+
     def host_killed(self) -> None:
         """Kill the search; it leaves its lease behind."""
         assert self.host.process is not None
@@ -208,7 +209,7 @@ def lab(setting: Setting, kind: str, folder: Path, seed: int, corrupt: int = 0) 
         yield made
     finally:
         link.close()
-        for process in (*(h.process for h in (host, *made.rivals)), board.process):
+        for process in (*(h.process for h in made.hosts), board.process):
             if process is not None:
                 process.kill()
                 process.join()

@@ -174,4 +174,6 @@ def _shows(outcomes: Sequence[Outcome], *, whole: bool) -> Iterator[Show]:
         yield Show("slowest notice of a dead peer", max(dead), "s", NOTICED_BAR_S, "at most")
     unnoticed = sum(o.dead and o.struck and o.noticed_s is None for o in outcomes)
     yield Show("dead peers that nobody missed", unnoticed, "")
-    yield Show("faults that came after the search had ended", sum(not o.struck for o in outcomes), "")
+    yield Show(
+        "faults that came after the search had ended", sum(not o.struck for o in outcomes), ""
+    )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hil_lab.bench.faults.kinds import Fault, hosts
+from hil_lab.bench.faults.kinds import Fault
 from hil_lab.bench.faults.lab import POLL_S, Host, Lab, Setting, lab, wait_until
 from hil_lab.bench.faults.verdict import Judged, Kept, judged, kept
 from protos.convert import from_json
@@ -74,11 +74,11 @@ def trial(
         fault.inject(made)
         line = _noticed(made, fault, at_s)
         fault.mend(made)
-        for host in hosts(made):
+        for host in made.hosts:
             _finish(host)
         line = line or made.host.noticed(at_s)
-        each = [judged(kind, kept(host), alone) for host in hosts(made)]
-        bugs = [told["error"] for host in hosts(made) for told in host.told() if _is_bug(told)]
+        each = [judged(kind, kept(host), alone) for host in made.hosts]
+        bugs = [told["error"] for host in made.hosts for told in host.told() if _is_bug(told)]
     return Outcome(
         fault.name,
         kind,

@@ -11,7 +11,8 @@ from hil_lab.bench.faults.lab import Host
 from hil_lab.simboard.board import KIND
 from host.boards.types import Measurement
 
-VALID = "SELECT id, structure, record FROM measurement WHERE id NOT IN (SELECT measurement FROM invalid)"
+VALID = """SELECT id, structure, record FROM measurement
+    WHERE id NOT IN (SELECT measurement FROM invalid)"""
 # The keys of an episode that no board decides.
 CHOSEN = ("number", "policy", "accuracy")
 
@@ -76,7 +77,7 @@ def judged(kind: str, found: Kept | None, alone: Kept) -> Judged:
 
 def _stale(found: Kept, alone: Kept, named: list[tuple[Any, str]], *, exact: bool) -> int:
     """Count numbers that are not those of their measurement, and those that nobody measured."""
-    count = sum(found.latency_ms.get(name) != e["latency_ms"] for e, name in named)
+    count = sum(found.latency_ms.get(name) != float(e["latency_ms"]) for e, name in named)
     count += len(set(found.structures.values()) - set(alone.structures.values()))
     if exact:
         count += len(found.latency_ms.items() - alone.latency_ms.items())
