@@ -1,4 +1,4 @@
-"""Small files that a power cut leaves whole: the old content or the new one, never an empty file."""
+"""Small files that a power cut leaves whole: the old content or the new one, never an empty one."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ from hil_lab.simboard.board import KIND, sim_machine
 from hil_lab.simboard.emulator import emulated_numbers
 from hil_lab.simboard.faults import interceptors
 from hil_lab.simboard.names import is_simulated, sim_settings
-from hil_lab.simboard.replay import replay_machine, replay_of
+from hil_lab.simboard.recording import replay_of
+from hil_lab.simboard.replay import replay_machine
 from hil_lab.simboard.replay_wire import recorded_failures
 from hil_lab.wires import OWN_FILES, OWN_FOLDER, WIRE_KEYS, named, path_of, tls_files
 from host.boards.client import BoardClient

@@ -10,8 +10,6 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +19,10 @@ from device_agent.measure import Machine, Task
 from device_agent.power import Window
 from device_agent.runner import OnPhase
 from device_agent.values import Identity, Job
+from hil_lab.simboard.recording import Recording, in_order, windows_of
 from hil_lab.simboard.thermal import Physics
-from host.boards.tape import RUNS, Failure, Line, failure_of, identity_of, read_tape
-from host.canonical import canonical_json, digest
+from host.boards.tape import Failure, Line, failure_of, identity_of
+from host.canonical import digest
 from protos.convert import from_json
 from protos.values import Block, Conditions, Energy, Profile, TimingPlan, VerifyReport
 
@@ -36,65 +35,6 @@ class FailedThen(AgentError):
     def __init__(self, failure: Failure) -> None:
         super().__init__(f"{failure.message} (as recorded, after {failure.after_s:g} s)")
         self.code, self.reason = failure.code, failure.reason
-
-
-@dataclass
-class Recording:
-    """The answers of one board by what was asked, and how far they were given."""
-
-    path: Path
-    lines: list[Line]
-    answered: int = 0
-    _answers: dict[str, list[Line]] = field(default_factory=dict, init=False)
-    _given: dict[str, int] = field(default_factory=dict, init=False)
-
-    def __post_init__(self) -> None:
-        for line in self.lines:
-            if line["what"] in RUNS or line["what"] == "telemetry":
-                self._answers.setdefault(_key(line), []).append(line)
-
-    def next(self, what: str, **asked: Any) -> Line:
-        """Return the next answer to what is asked; raises Rejected where there is none."""
-        key = _key({"what": what, **asked})
-        answers = self._answers.get(key)
-        if answers is None:
-            of = str(asked.get("structure") or asked.get("artifact"))[:12]
-            raise Rejected(
-                f"the recording {self.path} has no {what} of program {of} as it is asked for: "
-                "record it on the board, or ask another board"
-            )
-        given = self._given.get(key, 0)
-        self._given[key] = given + 1
-        self.answered += what in RUNS
-        return answers[given % len(answers)]
-
-    def telemetry(self) -> Conditions | None:
-        """Return the next recorded conditions, None where there are none."""
-        if _key({"what": "telemetry"}) not in self._answers:
-            return None
-        return from_json(Conditions, self.next("telemetry")["conditions"])
-
-    @property
-    def archs(self) -> frozenset[str]:
-        """The machines that the board ran programs of."""
-        return frozenset(str(x["arch"]) for x in self.lines if x["what"] == "program")
-
-    @property
-    def meters(self) -> list[str]:
-        """The power meters that were recorded."""
-        return sorted({x["energy"]["meter"] for x in self.lines if x.get("energy")})
-
-
-def _key(line: Line) -> str:
-    """Return what two questions must share to have the same answers."""
-    names = ("structure", "anchor", "artifact", "plan", "repeats", "inputs")
-    return canonical_json([line["what"], *(line.get(name) for name in names)])
-
-
-def replay_of(name: str) -> Recording:
-    """Read a recording, `FILE[#BOARD]`; raises CallerError for one that is none."""
-    file, _, board = name.partition("#")
-    return Recording(Path(file), read_tape(Path(file), board))
 
 
 def replay_machine(name: str, recording: Recording) -> Machine:
@@ -153,9 +93,9 @@ class ReplayRunner:
             plan=_fields(task.plan),
         )
         self._failure = failure_of(line)
-        self._blocks = iter(_in_order(line, anchored=task.anchor is not None))
+        self._blocks = iter(in_order(line, anchored=task.anchor is not None))
         self.energy = from_json(Energy, line["energy"]) if line["energy"] else None
-        self.windows = list(_windows(self.energy, task.plan))
+        self.windows = list(windows_of(self.energy, task.plan))
 
     @contextmanager
     def measuring(self) -> Iterator[tuple[str, ...]]:
@@ -228,34 +168,6 @@ class ReplayMeter:
         """Return the next recorded window."""
         windows = self._runner.windows
         return windows.pop(0) if windows else Window(0.0, 0.0)
-
-
-def _windows(energy: Energy | None, plan: TimingPlan) -> Iterator[Window]:
-    """Yield idle, active and idle windows; only the sum of the active ones was recorded."""
-    if energy is None:
-        return
-    if plan.idle_s > 0:
-        yield _idle(energy.idle_w)
-    yield Window(energy.active_j, energy.active_s, energy.readings, energy.lost)
-    yield from [Window(0.0, 0.0)] * (energy.windows - 1)
-    if plan.idle_s > 0:
-        yield _idle(energy.idle_after_w)
-
-
-def _idle(watts: float | None) -> Window:
-    return Window(0.0, 0.0) if watts is None else Window(watts, 1.0)
-
-
-def _in_order(line: Line, *, anchored: bool) -> Iterator[Block]:
-    """Yield the blocks as they are asked for: an anchor before every block and after the last."""
-    blocks = [from_json(Block, raw) for raw in line["blocks"]]
-    anchors = [from_json(Block, raw) for raw in line["anchors"]]
-    if not anchored:
-        yield from blocks
-        return
-    for number, anchor in enumerate(anchors):
-        yield anchor
-        yield from blocks[number : number + 1]
 
 
 def _digest(job: Job) -> str:

@@ -14,7 +14,8 @@ import grpc
 
 from device_agent.errors import AgentError
 from device_agent.measure import Machine
-from hil_lab.simboard.replay import FailedThen, Recording, ReplayRunner
+from hil_lab.simboard.recording import Recording
+from hil_lab.simboard.replay import FailedThen, ReplayRunner
 from host.boards.tape import RUNS, Failure, failure_of
 from host.boards.wire import REASON_KEY
 

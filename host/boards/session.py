@@ -88,8 +88,10 @@ class BoardSession:
         """Send what the board lacks, resuming interrupted blobs, and register the artifact."""
         blobs = list(artifact.blobs(weights=weights))
         for attempt in range(1, UPLOAD_ATTEMPTS + 1):
+            # Asked outside: it has retries of its own, and a dead board must not be asked thrice.
+            missing = self._missing(blobs)
             try:
-                for ref, offset in self._missing(blobs):
+                for ref, offset in missing:
                     self._put_blob(artifact, ref, offset)
                 break
             except (BoardUnreachable, CorruptUpload):

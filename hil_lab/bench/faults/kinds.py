@@ -63,7 +63,7 @@ def _kill(lab: Lab) -> None:
 
 
 def _power_cut(lab: Lab) -> None:
-    lab.board.power_cut()
+    lab.notes += [f"emptied {name}" for name in lab.board.power_cut()]
 
 
 def _start(lab: Lab) -> None:

@@ -160,6 +160,7 @@ class Lab:
     host: Host
     rng: random.Random
     rivals: list[Host] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what a fault did, where that varies
 
     @property
     def hosts(self) -> list[Host]:

@@ -78,7 +78,7 @@ def _strikes(options: Options) -> Iterator[Strike]:
 
 
 @contextmanager
-def _setting() -> Iterator[tuple[Setting, Path]]:
+def prepared() -> Iterator[tuple[Setting, Path]]:
     """Yield what all trials share, and a folder for them."""
     with tempfile.TemporaryDirectory(prefix="hil-faults-") as scratch:
         folder = Path(scratch)
@@ -103,7 +103,7 @@ def _strike(options: Options, strikes: Sequence[Strike], known: Outcomes) -> Non
     """Strike, two at a time where there are cores, and remember what became of it."""
     width = next(iter(options.threads), min(WIDTH, os.cpu_count() or 1))
     with (
-        _setting() as (setting, folder),
+        prepared() as (setting, folder),
         options.reporter.progress("faults", f"{len(strikes)} faults", len(strikes)) as advance,
         ThreadPoolExecutor(width) as pool,
     ):

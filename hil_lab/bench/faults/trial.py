@@ -33,6 +33,7 @@ class Outcome:
     seconds: float
     bug: str
     judged: Judged
+    notes: tuple[str, ...] = ()
 
     @property
     def well(self) -> bool:
@@ -91,6 +92,7 @@ def trial(
         time.monotonic() - start_s,
         "\n".join(bugs),
         _together(each),
+        tuple(made.notes),
     )
 
 
