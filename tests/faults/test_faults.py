@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hil_lab.bench.faults.boards import Setting
 from hil_lab.bench.faults.kinds import FAULTS, Fault
-from hil_lab.bench.faults.lab import Setting
 from hil_lab.bench.faults.report import prepared
 from hil_lab.bench.faults.trial import trial, undisturbed
 from hil_lab.bench.faults.verdict import Judged, Kept

@@ -12,16 +12,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hil_lab.bench.faults.lab import STORE, Lab, freeze, limit_files, thaw
+from hil_lab.bench.faults.lab import STORE, Lab
 from host.errors import WorldError
 
 DEAD_S = 15.0  # a dead peer that nobody noticed by then is mended all the same
 BRIEF_S = 2.0
 LOCK_S = 3.0
-DAY_S = 86_400
-BOARD_BYTES, HOST_BYTES = 512, 4096
+DAY_S, HOUR_S = 86_400, 3600
+HOST_BYTES = 4096
 SLOW_DELAY_S, SLOW_BYTES_PER_S = 0.01, 400_000.0
-UNLIMITED = -1
 
 
 def nothing(lab: Lab) -> None:
@@ -78,11 +77,11 @@ def _reset(lab: Lab) -> None:
 
 
 def _freeze(lab: Lab) -> None:
-    freeze(lab.board.pid)
+    lab.board.freeze()
 
 
 def _thaw(lab: Lab) -> None:
-    thaw(lab.board.pid)
+    lab.board.thaw()
 
 
 def _down(lab: Lab) -> None:
@@ -102,11 +101,11 @@ def _slow(lab: Lab) -> None:
 
 
 def _fill_board(lab: Lab) -> None:
-    limit_files(lab.board.pid, BOARD_BYTES)
+    lab.board.fill_disk()
 
 
 def _free_board(lab: Lab) -> None:
-    limit_files(lab.board.pid, UNLIMITED)
+    lab.board.free_disk()
 
 
 def _fill_host(lab: Lab) -> None:
@@ -116,23 +115,18 @@ def _fill_host(lab: Lab) -> None:
 
 def _rot(lab: Lab) -> None:
     """Flip a bit of everything that the board keeps; a new start of the search uses it again."""
-    lab.host_killed()
-    for blob in (lab.board.folder / "state" / "blobs").iterdir():
-        blob.chmod(0o600)
-        data = bytearray(blob.read_bytes())
-        data[len(data) // 2] ^= 1
-        blob.write_bytes(bytes(data))
+    lab.host.kill()
+    lab.board.rot()
 
 
 def _jump(lab: Lab) -> None:
     """Set both wall clocks off by a day, in different directions."""
-    shim = lab.board.setting.shim
-    shim.jump(lab.board.pid, lab.rng.choice((-DAY_S, DAY_S)))
-    shim.jump(lab.host.pid, lab.rng.choice((-3600, 3600)))
+    lab.board.jump(lab.rng.choice((-DAY_S, DAY_S)))
+    lab.host.jump(lab.rng.choice((-HOUR_S, HOUR_S)))
 
 
 def _kill_host(lab: Lab) -> None:
-    lab.host_killed()
+    lab.host.kill()
 
 
 def _rival(lab: Lab) -> None:

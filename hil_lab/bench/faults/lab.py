@@ -3,84 +3,34 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import random
-import resource
-import signal
-import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from hil_lab.bench.faults.child import RUN, TOLD, agent, search
-from hil_lab.bench.faults.link import LOOPBACK, Link
-from hil_lab.bench.faults.shim import Shim, lose_unsynced
+from hil_lab.bench.faults.boards import (
+    AgentBoard,
+    Board,
+    Setting,
+    end,
+    limit_files,
+    pid_of,
+    wait_until,
+)
+from hil_lab.bench.faults.child import RUN, TOLD, search
+from hil_lab.bench.faults.link import Link
 from hil_lab.recipe import FinetuneTable, MeasureTable, Recipe, SearchTable
 from hil_lab.runs import RECIPE, RUN_FORMAT, Run
-from host.errors import WorldError
 
 EPISODES, TARGET = 4, 0.5
-POLL_S, PATIENCE_S = 0.01, 240.0
 STORE = "runs/store.db"
 INVENTORY = '[boards.b1]\nkind = "{kind}"\naddress = "127.0.0.1:{port}"\n'
 Line = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all trials share: where processes are forked, the trained network, the preload."""
-
-    network: Path
-    shim: Shim
-    fork: Any = field(default_factory=lambda: multiprocessing.get_context("forkserver"))
-
-    def start(self, target: Callable[..., None], *arguments: object) -> BaseProcess:
-        """Start a process that ends with this one."""
-        process: BaseProcess = self.fork.Process(target=target, args=arguments, daemon=True)
-        process.start()
-        return process
-
-
-@dataclass
-class Board:
-    """The agent of one board; its state folder outlives it."""
-
-    setting: Setting
-    kind: str
-    folder: Path
-    corrupt: int = 0
-    port: int = field(default_factory=lambda: free_port())
-    process: BaseProcess | None = None
-
-    @property
-    def pid(self) -> int:
-        """The process id of the agent."""
-        assert self.process is not None and self.process.pid is not None
-        return self.process.pid
-
-    def start(self) -> None:
-        """Power on; returns when the agent listens."""
-        state, synced = str(self.folder / "state"), str(self.folder / "synced")
-        arguments = (self.kind, self.port, state, synced, self.corrupt)
-        self.process = self.setting.start(agent, *arguments)
-        wait_until(lambda: _listens(self.port), "the agent to listen")
-
-    def kill(self) -> None:
-        """End the agent as the kernel does."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.join()
-
-    def power_cut(self) -> list[str]:
-        """End the agent and lose what it did not sync; return the files that are empty now."""
-        self.kill()
-        return lose_unsynced(self.folder / "state", self.folder / "synced")
 
 
 @dataclass
@@ -105,11 +55,13 @@ class Host:
         self.starts += 1
         self.process = self.setting.start(search, str(self.folder))
 
-    @property
-    def pid(self) -> int:
-        """The process id of the search."""
-        assert self.process is not None and self.process.pid is not None
-        return self.process.pid
+    def kill(self) -> None:
+        """Kill the search; it leaves its lease behind."""
+        end(self.process)
+
+    def jump(self, seconds: int) -> None:
+        """Set the search's wall clock forward, or back."""
+        self.setting.shim.jump(pid_of(self.process), seconds)
 
     @property
     def runs(self) -> bool:
@@ -148,7 +100,7 @@ class Host:
 
     def limit_files(self, size_bytes: int) -> None:
         """Let no file of the search grow beyond a size: what a full disk does to it."""
-        limit_files(self.pid, size_bytes)
+        limit_files(pid_of(self.process), size_bytes)
 
 
 @dataclass
@@ -167,15 +119,9 @@ class Lab:
         """All hosts that search on the board."""
         return [self.host, *self.rivals]
 
-    def host_killed(self) -> None:
-        """Kill the search; it leaves its lease behind."""
-        assert self.host.process is not None
-        self.host.process.kill()
-        self.host.process.join()
-
     def add_rival(self) -> None:
         """Start another host's search, in a folder and a store of its own."""
-        rival = Host(self.host.setting, self.board.folder / f"rival-{len(self.rivals) + 1}")
+        rival = Host(self.host.setting, self.host.folder.with_name(f"rival-{len(self.rivals) + 1}"))
         rival.prepare(self.board.kind, self.link.port)
         self.rivals.append(rival)
         rival.start()
@@ -200,7 +146,7 @@ class Lab:
 def lab(setting: Setting, kind: str, folder: Path, seed: int, corrupt: int = 0) -> Iterator[Lab]:
     """Yield a lab whose board is on and whose search waits to be started."""
     folder.mkdir(parents=True)
-    board = Board(setting, kind, folder, corrupt)
+    board = AgentBoard(setting, kind, folder, corrupt)
     host = Host(setting, folder / "host")
     board.start()
     link = Link(board.port)
@@ -210,10 +156,9 @@ def lab(setting: Setting, kind: str, folder: Path, seed: int, corrupt: int = 0) 
         yield made
     finally:
         link.close()
-        for process in (*(h.process for h in made.hosts), board.process):
-            if process is not None:
-                process.kill()
-                process.join()
+        for each in made.hosts:
+            each.kill()
+        board.close()
 
 
 def recipe_of(network: Path) -> Recipe:
@@ -228,41 +173,3 @@ def recipe_of(network: Path) -> Recipe:
         finetune=FinetuneTable(search_steps=0, reconstruction=False),
         measure=MeasureTable("quick", "quick"),
     )
-
-
-def wait_until(true: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Wait for something that happens; raises WorldError where it does not."""
-    deadline_s = time.monotonic() + patience_s
-    while not true():
-        if time.monotonic() > deadline_s:
-            raise WorldError(f"waited {patience_s:g} s for {what}")
-        time.sleep(POLL_S)
-
-
-def limit_files(pid: int, size_bytes: int) -> None:
-    """Let no file of a process grow beyond a size; the hard limit stays, so it can be undone."""
-    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, hard))
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
-
-
-def freeze(pid: int) -> None:
-    """Stop a process where it is."""
-    os.kill(pid, signal.SIGSTOP)
-
-
-def thaw(pid: int) -> None:
-    """Let a frozen process go on."""
-    os.kill(pid, signal.SIGCONT)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex((LOOPBACK, port)) == 0

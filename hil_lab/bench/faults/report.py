@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hil_lab.bench.faults.boards import Setting
 from hil_lab.bench.faults.child import network
 from hil_lab.bench.faults.kinds import FAULTS, Fault
-from hil_lab.bench.faults.lab import Setting
 from hil_lab.bench.faults.shim import Shim
 from hil_lab.bench.faults.trial import Outcome, trial, undisturbed
 from hil_lab.bench.report import Options, Report, Show, Table, number

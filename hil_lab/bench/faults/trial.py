@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hil_lab.bench.faults.boards import POLL_S, Setting, wait_until
 from hil_lab.bench.faults.kinds import Fault
-from hil_lab.bench.faults.lab import POLL_S, Host, Lab, Setting, lab, wait_until
+from hil_lab.bench.faults.lab import Host, Lab, lab
 from hil_lab.bench.faults.verdict import Judged, Kept, judged, kept
 from protos.convert import from_json
 
