@@ -52,7 +52,8 @@ class Link:
         self._connections: list[_Connection] = []
         self.delay_s, self.bytes_per_s = 0.0, 0.0
         self.sent_bytes = 0  # to the board
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     def down(self) -> None:
         """Pull the cable."""
@@ -64,26 +65,25 @@ class Link:
 
     def cut(self) -> None:
         """Reset all connections, as a router does that restarts."""
-        for connection in self._taken():
+        for connection in list(self._connections):
             connection.reset()
 
     def forget(self) -> None:
         """Never answer on the present connections again: their other end has lost its memory."""
-        for connection in self._taken():
+        for connection in list(self._connections):
             connection.forgotten.set()
 
     def close(self) -> None:
         """Stop forwarding."""
         self._closed.set()
         self._up.set()
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # ends what waits in accept
         self._server.close()
-        for connection in self._taken():
+        self._acceptor.join()
+        for connection in list(self._connections):
             connection.forgotten.set()
             connection.reset()
-
-    def _taken(self) -> list[_Connection]:
-        taken, self._connections = self._connections, []
-        return taken
 
     def _accept(self) -> None:
         while not self._closed.is_set():
