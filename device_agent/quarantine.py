@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from device_agent.durable import write_durably
 from device_agent.errors import Quarantined, Rejected
 from protos.values import THROTTLED, UNDER_VOLTAGE, Conditions
 
@@ -35,9 +36,7 @@ class Quarantine:
         if not reason or len(reason) > MOST or not reason.isprintable():
             raise Rejected(f"give a reason of at most {MOST} characters that can be shown")
         if not self.said:
-            part = self._path.with_suffix(".part")
-            part.write_text(reason + "\n")
-            part.replace(self._path)
+            write_durably(self._path, f"{reason}\n".encode())
 
     def clear(self, now: Conditions) -> str:
         """End the quarantine and return its reason; raises Quarantined where the board is unfit."""

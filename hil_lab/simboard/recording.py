@@ -9,7 +9,7 @@ from typing import Any
 
 from device_agent.errors import Rejected
 from device_agent.power import Window
-from host.boards.tape import RUNS, Line, read_tape
+from host.boards.tape import RUNS, Line, identity_of, read_tape
 from host.canonical import canonical_json
 from protos.convert import from_json
 from protos.values import Block, Conditions, Energy, TimingPlan
@@ -22,10 +22,12 @@ class Recording:
     path: Path
     lines: list[Line]
     answered: int = 0
+    identity: Line = field(init=False)
     _answers: dict[str, list[Line]] = field(default_factory=dict, init=False)
     _given: dict[str, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
+        self.identity = identity_of(self.path, self.lines)
         for line in self.lines:
             if line["what"] in RUNS or line["what"] == "telemetry":
                 self._answers.setdefault(_key(line), []).append(line)

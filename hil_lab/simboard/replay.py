@@ -21,7 +21,7 @@ from device_agent.runner import OnPhase
 from device_agent.values import Identity, Job
 from hil_lab.simboard.recording import Recording, in_order, windows_of
 from hil_lab.simboard.thermal import Physics
-from host.boards.tape import Failure, Line, failure_of, identity_of
+from host.boards.tape import Failure, Line, failure_of
 from host.canonical import digest
 from protos.convert import from_json
 from protos.values import Block, Conditions, Energy, Profile, TimingPlan, VerifyReport
@@ -56,7 +56,7 @@ def replay_machine(name: str, recording: Recording) -> Machine:
 
 
 def _identity(name: str, recording: Recording) -> Identity:
-    was = identity_of(recording.path, recording.lines)
+    was = recording.identity
     tape = digest([dict(line) for line in recording.lines])[:16]
     fingerprint = {**was["fingerprint"], "replay": f"{was['name']} {tape}"}
     return Identity(name, was["kind"], was["arch"], fingerprint, tuple(was["capabilities"]))
