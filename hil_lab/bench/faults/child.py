@@ -6,6 +6,7 @@ They are forked off a server that has imported this module, so that a start cost
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,21 @@ class Told:
             file.write(line + "\n")
 
 
+def _end_with_parent() -> None:
+    """End when the benchmark does, even where it was killed."""
+    parent = multiprocessing.parent_process()
+
+    def watch(sentinel: int) -> None:
+        connection.wait([sentinel])
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+
+
 def search(folder: str) -> None:
     """Start or go on with the search of a folder, and tell how it went."""
+    _end_with_parent()
     os.chdir(folder)
     torch.set_num_threads(1)
     told = Told(Path(TOLD))
@@ -105,6 +120,7 @@ def _row(episode: Episode) -> dict[str, Any]:
 
 def agent(kind: str, port: int, state: str, synced: str, corrupt: int) -> None:
     """Serve a board until killed; `corrupt` uploads arrive with a flipped bit."""
+    _end_with_parent()
     os.environ[SYNCED] = synced
     wire = (CorruptUpload(corrupt),) if corrupt else ()
     options = ServerOptions(bind=f"127.0.0.1:{port}", interceptors=wire)
