@@ -18,10 +18,10 @@ pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
 NOTICED_S = 10.0
 # The benchmark strikes with all of them, over and over (docs/faults.md).
+# The others take longer than a test should; how soon a dead peer is noticed is the benchmark's too.
 CHEAP = (
-    "power cut", "reset in a call", "frozen briefly", "link down briefly", "slow link",
-    "disk full on the board", "disk full on the host", "corrupt upload", "clock jump",
-    "lease holder killed", "two hosts", "database locked",
+    "reset in a call", "disk full on the host", "corrupt upload", "clock jump", "two hosts",
+    "database locked",
 )  # fmt: skip
 
 
@@ -45,5 +45,3 @@ def test_a_fault_leaves_no_trace_in_the_result(
     found = trial(setting, KIND, fault, 1, tmp_path / "lab", alone)
     assert found.bug == ""
     assert found.judged == Judged(same_policy=True, lost=0, twice=0, stale=0), found
-    if fault.dead and found.struck:
-        assert found.noticed_s is not None and found.noticed_s <= NOTICED_S
