@@ -16,7 +16,6 @@ from hil_lab.simboard.board import KIND
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 
-NOTICED_S = 10.0
 # The benchmark strikes with all of them, over and over (docs/faults.md).
 # The others take longer than a test should; how soon a dead peer is noticed is the benchmark's too.
 CHEAP = (
