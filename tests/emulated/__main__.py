@@ -99,7 +99,7 @@ def live(life: Life) -> dict[str, Any]:
     with life.step("search"):
         found = life.hil_lab("search", "digits", *_settings())
     with life.step("verify"):
-        run = life.folder / found["run"]
+        run = life.folder / "runs" / found["run"]
         finalists = sorted(p for p in (run / "final").iterdir() if (p / "artifact").is_dir())
         for finalist in finalists:
             life.hil_lab("verify", str(finalist / "artifact"), "--board", NAME)
