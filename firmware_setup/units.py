@@ -28,6 +28,8 @@ WatchdogSec=60
 Restart=always
 RestartSec=2
 TimeoutStopSec=20
+# A program must not die before its agent: that would look like a crash of the program.
+KillMode=mixed
 User={user}
 Group={user}
 Environment=PYTHONPATH={current}/site:{current}

@@ -24,6 +24,7 @@ from tests.emulated.machine import Machine, machine
 ROOT = Path(__file__).parent.parent.parent
 NAME, EPISODES = "emulated", 10
 EXPOSURE_BAR = 2.5
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # What provisioning may change, and what must be as it was once it is undone.
 FOUND = (
     "find /etc /opt /var/lib /root /home -xdev \\( -path '/var/lib/systemd/*' -o -path "
@@ -92,9 +93,9 @@ def live(life: Life) -> dict[str, Any]:
         assert again == {"differences": []}, again
     exposure = _exposure(board.ssh("systemd-analyze security hil-lab-agent --no-pager"))
     with life.step("restart"):
+        before_id = board.ssh(f"cat {BOOT_ID}")
         board.ssh("systemd-run --on-active=1 systemctl reboot")
-        time.sleep(5)
-        board.wait_for_ssh()
+        _wait(lambda: _restarted(board, before_id))
         _wait(lambda: life.hil_lab("boards", "doctor", NAME))
     with life.step("search"):
         found = life.hil_lab("search", "digits", *_settings())
@@ -115,6 +116,16 @@ def live(life: Life) -> dict[str, Any]:
         "left_behind": changed,
         "took_s": life.took_s,
     }
+
+
+def _restarted(board: Machine, before_id: str) -> None:
+    """Raise SystemExit while a machine has not booted again."""
+    try:
+        now_id = board.ssh(f"cat {BOOT_ID}")
+    except subprocess.CalledProcessError:
+        now_id = before_id
+    if now_id == before_id:
+        raise SystemExit("the machine did not restart")
 
 
 def _exposure(said: str) -> float:

@@ -95,7 +95,7 @@ class Machine:
     def ssh(self, command: str) -> str:
         """Run a command as root; raises CalledProcessError."""
         options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-                   "-o", "LogLevel=ERROR"]  # fmt: skip
+                   "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20"]  # fmt: skip
         login = ["-i", str(self.key), "-p", str(self.ssh_port), "pi@127.0.0.1"]
         asked = ["ssh", *options, *login, "sudo -n sh -c " + shlex.quote(command)]
         return subprocess.run(asked, check=True, capture_output=True, text=True).stdout
