@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,9 @@ def test_a_board_is_held_by_hand_and_released_by_an_administrator(client: BoardC
 
 def test_ctrl_c_gives_a_board_back(client: BoardClient) -> None:
     command = [sys.executable, "-m", "hil_lab.cli", "boards", "acquire", "sim-01"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as own:
+    # Where tests run in the background ctrl-c is ignored, also by their children.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heard) as own:
         assert own.stdout
         assert own.stdout.readline().startswith("held")
         own.send_signal(signal.SIGINT)
