@@ -56,12 +56,13 @@ def show_only(shown: Sequence[Path]) -> None:
 
     Raises OSError where that fails, with everything where it was.
     """
-    sources = [(path, os.open(path, os.O_PATH)) for path in shown]
+    # Looked at before the mount: what lies below the mount point is out of sight after it.
+    sources = [(path, path.is_dir(), os.open(path, os.O_PATH)) for path in shown]
     linux.mount_memory(_MOUNT_POINT, f"size={ROOT_BYTES},mode=755", linux.NO_SUID)
     try:
-        for path, source in sources:
+        for path, is_folder, source in sources:
             place = Path(_MOUNT_POINT, *path.parts[1:])
-            _make_place(place, is_folder=path.is_dir())
+            _make_place(place, is_folder=is_folder)
             linux.bind(f"/proc/self/fd/{source}", str(place))
         scratch = Path(_MOUNT_POINT, SCRATCH[1:])
         scratch.mkdir()
@@ -73,7 +74,7 @@ def show_only(shown: Sequence[Path]) -> None:
         linux.unmount(_MOUNT_POINT)
         raise
     finally:
-        for _, source in sources:
+        for *_, source in sources:
             os.close(source)
 
 
