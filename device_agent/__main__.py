@@ -52,12 +52,13 @@ def serve(
         return 2
     server, port = make_server(machine, args.state, options)
     server.start()
-    sys.stdout.write(f"{args.name} listens on {args.bind.rpartition(':')[0]}:{port}\n")
+    host = args.bind.rpartition(":")[0]
+    sys.stdout.write(f"{args.name} listens on {host}:{port}\n")
     sys.stdout.flush()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with notified(lambda: answers(port)):
+    with notified(lambda: answers(host, port)):
         ended.wait()
     server.stop(STOP_GRACE_S).wait()
     return 0

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 
 MICROSECONDS = 1_000_000
 ANSWER_S = 5.0
+# Where an agent that listens everywhere hears itself.
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}
 
 
 @contextmanager
@@ -37,10 +39,11 @@ def notified(
         _say(address, "STOPPING=1")
 
 
-def answers(port: int) -> bool:
-    """Whether the agent takes connections: what a hung one does not."""
+def answers(host: str, port: int) -> bool:
+    """Whether the agent takes connections where it listens: what a hung one does not."""
+    own = LOOPBACK.get(host, host).strip("[]")
     try:
-        with socket.create_connection(("127.0.0.1", port), ANSWER_S):
+        with socket.create_connection((own, port), ANSWER_S):
             return True
     except OSError:
         return False

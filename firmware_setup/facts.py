@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +74,6 @@ def _unfit(facts: Facts, systemd: dict[str, Any]) -> str:
 
 
 def _text(content: str | None) -> str:
-    import base64
-
     return base64.b64decode(content).decode(errors="replace") if content else ""
 
 

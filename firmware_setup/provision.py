@@ -71,8 +71,8 @@ class Provisioner:
         orders = [put(file) for file in aim.files if file.path in changed]
         if units.CURRENT in changed:
             orders.append(("link", {"path": units.CURRENT, "to": aim.target}))
-        for what, _ in ((d.what, d.how) for d in found):
-            self.say(f"change   {what}")
+        for difference in found:
+            self.say(f"change   {difference.what}")
         order(self.remote, *orders)
         self._start(aim)
         return found
@@ -121,7 +121,7 @@ class Provisioner:
         made = bundle(self.facts.arch, self.facts.python, self.cache)
         archive = f"{INCOMING}/{made.digest}.tar.gz"
         self.say(f"send     {len(made.data) / 1e6:.0f} MB of packages")
-        upload(self.remote, archive, made.data, made.digest)
+        upload(self.remote, archive, made.data)
         unpacked = {"archive": archive, "digest": made.digest, "into": aim.release}
         order(self.remote, ("unpack", unpacked))
 

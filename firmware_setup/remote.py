@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
-from host.errors import BoardError, BoardUnreachable
+from host.errors import BoardError
 
 CHUNK_BYTES = 4 << 20
 # An operation and its arguments, as firmware_setup/board/side.py has them.
@@ -57,7 +57,7 @@ def order(remote: Remote, *orders: Order) -> list[Any]:
     return answers
 
 
-def upload(remote: Remote, path: str, content: bytes, digest: str) -> None:
+def upload(remote: Remote, path: str, content: bytes) -> None:
     """Send a file, going on where an earlier attempt was cut off."""
     (have,) = order(remote, ("received", {"path": path}))
     offset = have["bytes"] if _same_start(content, have) else 0
@@ -90,6 +90,3 @@ class Here:
             argv = [sys.executable, *argv[1:]]
         done = subprocess.run(argv, input=stdin, capture_output=True)
         return Done(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
-
-
-__all__ = ["BoardUnreachable", "Done", "Here", "Order", "ProvisionError", "Remote", "order"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,8 +120,6 @@ def _credential_files(credentials: Credentials) -> Sequence[File]:
 
 def put(file: File) -> Order:
     """Return the order that writes a file."""
-    import base64
-
     content = base64.b64encode(file.content).decode()
     return ("put", {"path": file.path, "content": content, "mode": file.mode, "owner": file.owner})
 

@@ -164,7 +164,8 @@ RUNTIMES: Registry[Runtime] = Registry("runtime")
 @RUNTIMES.register("ours")
 def ours(name: str, program: Program, setup: Setup) -> Prediction:
     """Predict what our kernels take in float32: the kernel table under the board's cost model."""
-    plan = select(fuse(program), Policy(()), TARGETS[TARGET]())
+    fused = fuse(program)
+    plan = select(fused, Policy(()), TARGETS[TARGET]())
     rows = [_table_row(call) for call in plan.calls]
     clock_hz = setup.board.clock_mhz * 1e6
     costs = program_costs({"kernels": rows, "threads": setup.threads}, clock_hz)
@@ -176,7 +177,7 @@ def ours(name: str, program: Program, setup: Setup) -> Prediction:
         "the cost model of the simulated board, our kernels",
         operations,
         weights,
-        weights + live_bytes(fuse(program)),
+        weights + live_bytes(fused),
         setup.threads,
         PEAK_MACS_PER_CYCLE * clock_hz * cores / 1e9,
     )

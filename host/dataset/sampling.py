@@ -8,6 +8,7 @@ have.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
@@ -29,9 +30,12 @@ Known = Sequence[tuple[Sequence[Row], float]]
 
 
 class Sampler(Protocol):
-    """`round` is how many samples may be drawn before their results are needed, None for any."""
+    """Draws what is measured."""
 
-    round: int | None
+    @property
+    def round(self) -> int | None:
+        """How many samples may be drawn before their results are needed, None for any."""
+        ...
 
     def draw(
         self, space: ProgramSpace, count: int, drawn: Sequence[Sample], known: Known
@@ -47,38 +51,32 @@ class Sampler(Protocol):
 SAMPLERS: Registry[Callable[[int], Sampler]] = Registry("way of sampling")
 
 
-@SAMPLERS.register("random")
-class RandomSampler:
-    """Draws evenly."""
+@dataclass(frozen=True, slots=True)
+class InOrder:
+    """Takes specs in an order that needs no results; `specs` yields them from a seed."""
 
+    seed: int
+    specs: Callable[[ProgramSpace, np.random.Generator], Iterator[Spec]]
     round: int | None = None
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
 
     def draw(
         self, space: ProgramSpace, count: int, drawn: Sequence[Sample], known: Known
     ) -> list[Sample]:
-        """Return the next samples at random."""
-        rng = np.random.default_rng([self._seed, len(drawn)])
-        return [s for s, _ in islice(fresh(space, _draws(space, rng), drawn), count)]
+        """Return the next samples in order."""
+        specs = self.specs(space, np.random.default_rng([self.seed, len(drawn)]))
+        return [sample for sample, _ in islice(fresh(space, specs, drawn), count)]
+
+
+@SAMPLERS.register("random")
+def random_sampler(seed: int) -> Sampler:
+    """Draw evenly."""
+    return InOrder(seed, _draws)
 
 
 @SAMPLERS.register("grid")
-class GridSampler:
-    """Takes a grid in an order that spreads."""
-
-    round: int | None = None
-
-    def __init__(self, seed: int) -> None:
-        # A grid has no seed; it takes one so that all samplers are made alike.
-        self._seed = seed
-
-    def draw(
-        self, space: ProgramSpace, count: int, drawn: Sequence[Sample], known: Known
-    ) -> list[Sample]:
-        """Return the next samples of the grid."""
-        return [s for s, _ in islice(fresh(space, space.grid(), drawn), count)]
+def grid_sampler(seed: int) -> Sampler:
+    """Take a grid in an order that spreads; it has no seed."""
+    return InOrder(seed, lambda space, _: space.grid())
 
 
 @SAMPLERS.register("uncertain")

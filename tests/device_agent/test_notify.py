@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.notify import notified
+from device_agent.notify import answers, notified
 
 
 @pytest.fixture
@@ -47,7 +47,20 @@ def test_an_agent_that_hangs_is_not_said_to_live(manager: socket.socket) -> None
 
 
 def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
-    with notified(lambda: True, {}):
-        pass
-    with notified(lambda: True, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
-        pass
+    asked: list[bool] = []
+
+    def alive() -> bool:
+        asked.append(True)
+        return True
+
+    for environment in ({}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
+        with notified(alive, environment):
+            assert asked == []
+
+
+def test_an_agent_hears_itself_where_it_listens() -> None:
+    with socket.socket() as wire:
+        wire.bind(("127.0.0.2", 0))
+        wire.listen()
+        port = wire.getsockname()[1]
+        assert answers("127.0.0.2", port) and not answers("0.0.0.0", port)

@@ -129,18 +129,18 @@ class TestUploads:
                 sent.append(len(stdin))
                 return super().run(command, stdin)
 
-        upload(Counting(tmp_path), "/opt/part", self.CONTENT, self.digest())
+        upload(Counting(tmp_path), "/opt/part", self.CONTENT)
         assert (tmp_path / "opt/part").read_bytes() == self.CONTENT
         assert sum(sent) < 1.4 * (len(self.CONTENT) - (1 << 20)) + 2000
 
     def test_a_start_of_something_else_is_sent_anew(self, here: Here, tmp_path: Path) -> None:
         (tmp_path / "opt").mkdir()
         (tmp_path / "opt/part").write_bytes(b"something else")
-        upload(here, "/opt/part", self.CONTENT, self.digest())
+        upload(here, "/opt/part", self.CONTENT)
         assert (tmp_path / "opt/part").read_bytes() == self.CONTENT
 
     def test_a_damaged_archive_is_refused_and_removed(self, here: Here, tmp_path: Path) -> None:
-        upload(here, "/opt/part", b"no archive", self.digest())
+        upload(here, "/opt/part", b"no archive")
         unpack = {"archive": "/opt/part", "digest": self.digest(), "into": "/opt/into"}
         with pytest.raises(ProvisionError, match="damaged; provision again"):
             order(here, ("unpack", unpack))
