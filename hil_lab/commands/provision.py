@@ -57,13 +57,11 @@ def credentials(ca: LabCA, name: str, host: str) -> Credentials:
     """Return a board's certificate, made where there is none that is good."""
     issued = ca.folder / "issued" / name
     live = [e for e in ca.entries() if e.name == name and e.live(ca.now())]
-    if live and host not in (*live[-1].hosts, name):
+    good = live and host in (*live[-1].hosts, name) and (issued / "agent.key").is_file()
+    if live and not good:
         ca.revoke(name)
-        live = []
-    if not live or not (issued / "agent.key").is_file():
-        if live:
-            ca.revoke(name)
-        ca.issue(Leaf(name, "board", hosts=tuple({host})))
+    if not good:
+        ca.issue(Leaf(name, "board", hosts=(host,)))
     return Credentials(
         (issued / "agent.crt").read_bytes(),
         (issued / "agent.key").read_bytes(),
