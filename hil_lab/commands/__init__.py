@@ -173,6 +173,7 @@ def _provision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="", help="the board's name (default: the host's)")
     parser.add_argument("--check", action="store_true", help="say what differs, change nothing")
     parser.add_argument("--undo", action="store_true", help="restore all that was changed")
+    parser.add_argument("--update", action="store_true", help="agent and units alone, as named")
     parser.add_argument("--key", default="", help="the SSH key to log in with")
     parser.add_argument("--host-key", default="", help="the host key's fingerprint, SHA256:...")
     parser.add_argument("--ca", default="", help="the lab CA (default: ~/.config/hil-lab/ca)")

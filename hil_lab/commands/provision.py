@@ -38,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
         board = Provisioner(remote, choices, default_cache(), say=reporter.say)
         if arguments.undo:
             return _undo(board, arguments)
+        if arguments.update:
+            return _update(board, arguments)
         _check_own()
         board.credentials = credentials(_ca(arguments), name, login.host)
         if arguments.check:
@@ -99,6 +101,16 @@ def _check(board: Provisioner, arguments: argparse.Namespace) -> int:
     else:
         print_text("nothing differs: this is a board of yours")
     return 1 if found else 0
+
+
+def _update(board: Provisioner, arguments: argparse.Namespace) -> int:
+    """Bring agent and units up to date; certificates, inventory and baseline stay."""
+    changed = board.apply()
+    if arguments.json:
+        print_json({"changed": [asdict(d) for d in changed]})
+    else:
+        print_text(f"changed  {len(changed)} things" if changed else "changed  nothing")
+    return 0
 
 
 def _undo(board: Provisioner, arguments: argparse.Namespace) -> int:

@@ -61,16 +61,14 @@ def awaited(describe: Callable[[], BoardInfo], why: BoardError, care: Care) -> B
 
     Raises BoardUnreachable with the whole story where it stays away.
     """
-    # Said before the board is asked again: a frozen one takes seconds to be silent once more.
-    care.say(f"lost     {why}")
     try:
         return describe()
     except BoardUnreachable:
         pass
     if care.supply is None:
-        care.say(f"wait     up to {care.back_s:.0f} s for it to come back")
+        care.say(f"wait     {why}; up to {care.back_s:.0f} s for it to come back")
         return _polled(describe, f"{why}; it did not come back", care.back_s, care)
-    care.say("power    switching it off and on")
+    care.say(f"power    {why}; switching it off and on")
     try:
         care.supply.cycle(care.sleep)
     except (BoardError, CallerError) as e:

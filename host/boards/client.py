@@ -120,7 +120,8 @@ class BoardClient:
             return now, lease
 
         hold = info, self._acquire(holder, ttl_s, wait_s, kind)
-        session = BoardSession(self._stub, hold, limits or RunLimits(), again if care else gone)
+        revive = again if care else gone
+        session = BoardSession(self._stub, hold, limits or RunLimits(), revive, kind.say)
         try:
             yield session
         finally:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from host.artifact import Artifact, BlobRef
+from host.boards.care import silent
 from host.boards.heard import Heard
 from host.boards.heart import Again, Heart, Hold, gone
 from host.boards.messages import CHUNK_BYTES, blob_chunks, infer_requests
@@ -56,10 +57,18 @@ class BoardSession:
     `again` waits for a board that went away and takes a new lease.
     """
 
-    def __init__(self, stub: Any, hold: Hold, limits: RunLimits, again: Again = gone) -> None:
+    def __init__(
+        self,
+        stub: Any,
+        hold: Hold,
+        limits: RunLimits,
+        again: Again = gone,
+        say: Callable[[str], None] = silent,
+    ) -> None:
         self._limits = limits
         self._stub = stub
         self._again = again
+        self._say = say
         self._reviving = threading.Lock()
         self._take(hold)
 
@@ -79,6 +88,8 @@ class BoardSession:
         Raises BoardError where the board stays away.
         """
         with self._reviving:
+            # Before it is asked again: a frozen board takes seconds to be silent once more.
+            self._say(f"lost     {why}")
             if self._lives():
                 return
             self._heart.stop(RELEASE_DEADLINE_S)

@@ -87,7 +87,7 @@ def test_a_silent_board_is_cycled_once_and_waited_for() -> None:
     time, switch, said = Time(), Switch(), list[str]()
     assert awaited(Away(time, 40.0).describe, GONE, care(time, switch, said)) == INFO
     assert switch.cycles == 1
-    assert said == ["lost     pi: no answer", "power    switching it off and on"]
+    assert said == ["power    pi: no answer; switching it off and on"]
 
 
 def test_a_board_without_a_switch_has_a_minute_to_come_back() -> None:
