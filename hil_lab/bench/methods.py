@@ -44,6 +44,7 @@ class Method:
 METHODS: Registry[Method] = Registry("search method")
 for _method in (
     Method("ours", "frontier", 100),
+    Method("ours-no-descent", "frontier", 100, {"descent": False}),
     Method("ours-no-agents", "frontier", 100, {"agents": False}),
     Method("ours-no-high-level", "frontier", 100, {"high_level": False}),
     Method("ours-no-counters", "frontier", 100, {"counters": False}),

@@ -41,23 +41,46 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Random shifts by up to `pad_px` with black borders and, where `flip`, random mirroring."""
+    """Random shifts by up to `pad_px` with black borders and, where `flip`, random mirroring.
+
+    A square of `cutout_px` around a random pixel is blackened.
+    """
 
     pad_px: int = 0
     flip: bool = False
+    cutout_px: int = 0
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Crop and flip uint8 images (N, H, W, C), each in its own way."""
+        """Crop, flip and cut uint8 images (N, H, W, C), each in its own way.
+
+        Chance is drawn on the generator's device, and so is the same wherever the images are.
+        """
         count, height, width, _ = images.shape
-        pad = self.pad_px
+        pad, place = self.pad_px, images.device
         padded = torch.nn.functional.pad(images, (0, 0, pad, pad, pad, pad))
         top, left = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator)
         columns = torch.arange(width).expand(count, width)
         if self.flip:
             mirrored = torch.randint(0, 2, (count, 1), generator=generator).bool()
             columns = torch.where(mirrored, width - 1 - columns, columns)
-        rows = (top + torch.arange(height))[:, :, None]
-        return padded[torch.arange(count)[:, None, None], rows, (left + columns)[:, None, :]]
+        rows = (top + torch.arange(height))[:, :, None].to(place)
+        columns = (left + columns)[:, None, :].to(place)
+        moved = padded[torch.arange(count, device=place)[:, None, None], rows, columns]
+        return self._cut(moved, generator) if self.cutout_px else moved
+
+    def _cut(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        count, height, width, _ = images.shape
+        y = torch.randint(0, height, (count, 1), generator=generator)
+        x = torch.randint(0, width, (count, 1), generator=generator)
+        rows = self._near(y, height).to(images.device)[:, :, None, None]
+        columns = self._near(x, width).to(images.device)[:, None, :, None]
+        return images.masked_fill(rows & columns, 0)
+
+    def _near(self, centre: Tensor, size: int) -> Tensor:
+        """Return which of `size` places lie in the square: (N, size)."""
+        start = centre - self.cutout_px // 2
+        places = torch.arange(size)
+        return (places >= start) & (places < start + self.cutout_px)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +122,10 @@ class Data:
     def tensor(self, images: NDArray[np.uint8] | Tensor) -> Tensor:
         """Turn uint8 images (N, H, W, C) into the network's float32 input (N, C, H, W)."""
         pixels = torch.as_tensor(images).permute(0, 3, 1, 2).float()
-        scale = torch.tensor([1.0 / (255.0 * s) for s in self.std]).view(1, -1, 1, 1)
-        shift = torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)])
+        place = pixels.device
+        scale = torch.tensor([1.0 / (255.0 * s) for s in self.std], device=place).view(1, -1, 1, 1)
+        shifts = [m / s for m, s in zip(self.mean, self.std, strict=True)]
+        shift = torch.tensor(shifts, device=place)
         return (pixels * scale - shift.view(1, -1, 1, 1)).contiguous()
 
     def batches(
@@ -109,17 +134,23 @@ class Data:
         batch_size: int,
         *,
         generator: torch.Generator | None = None,
-        augment: bool = False,
+        augmentation: Augmentation | None = None,
+        device: torch.device | str = "cpu",
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (input, labels) once through; `generator` shuffles, and augments on request."""
+        """Yield (input, labels) once through, made on `device`; `generator` shuffles and augments.
+
+        Which images come, and how they are augmented, does not depend on the device.
+        """
         chosen = self.split(split) if isinstance(split, str) else split
         count = len(chosen)
         order = torch.randperm(count, generator=generator) if generator else torch.arange(count)
-        images, labels = torch.from_numpy(chosen.images), torch.from_numpy(chosen.labels)
+        images = torch.from_numpy(chosen.images).to(device)
+        labels = torch.from_numpy(chosen.labels).to(device)
         for index in torch.split(order, batch_size):
+            index = index.to(device)
             batch = images[index]
-            if augment and generator:
-                batch = self.augmentation(batch, generator)
+            if augmentation and generator:
+                batch = augmentation(batch, generator)
             yield self.tensor(batch), labels[index]
 
     def calibration(self, count: int, *, seed: int = 0) -> Tensor:

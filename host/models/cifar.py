@@ -1,4 +1,4 @@
-"""Networks for 32x32 images: He's CIFAR ResNets, ResNet-18, VGG-16; never trained here."""
+"""Networks for 32x32 images: ResNets, VGGs, MobileNetV2, a ViT; never trained here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from host.torchvision_shim import ensure_torchvision
 
-_VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)
+# Convolutions per stage by depth (Simonyan and Zisserman 2015, table 1).
+_VGG_STAGES = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+_VGG_CHANNELS = (64, 128, 256, 512, 512)
 
 
 class PadShortcut(nn.Module):
@@ -64,23 +66,26 @@ class CifarResNet(nn.Module):
         return logits
 
 
-class CifarVGG16(nn.Module):
-    """VGG-16 with batch norm and one linear layer, as is usual for 32x32 images."""
+class CifarVGG(nn.Module):
+    """VGG-16 or -19 with batch norm and one linear layer, as is usual for 32x32 images.
 
-    def __init__(self, classes: int, in_channels: int = 3) -> None:
+    With 19 layers and 10 classes it has the 20.04 M parameters of the papers on pruning.
+    """
+
+    def __init__(self, depth: int, classes: int, in_channels: int = 3) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         width = in_channels
-        for channels in _VGG16:
-            if channels == 0:
+        for stage, channels in zip(_VGG_STAGES[depth], _VGG_CHANNELS, strict=True):
+            if layers:
                 layers.append(nn.MaxPool2d(2))
-                continue
-            layers += [
-                nn.Conv2d(width, channels, 3, 1, 1, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(),
-            ]
-            width = channels
+            for _ in range(stage):
+                layers += [
+                    nn.Conv2d(width, channels, 3, 1, 1, bias=False),
+                    nn.BatchNorm2d(channels),
+                    nn.ReLU(),
+                ]
+                width = channels
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(width, classes)
         _initialise(self)
@@ -99,6 +104,35 @@ def resnet18_cifar(classes: int, in_channels: int = 3) -> nn.Module:
     network: nn.Module = timm.create_model("resnet18", num_classes=classes, in_chans=in_channels)
     network.conv1 = nn.Conv2d(in_channels, 64, 3, 1, 1, bias=False)
     network.maxpool = nn.Identity()
+    return network
+
+
+def mobilenetv2_cifar(classes: int, in_channels: int = 3) -> nn.Module:
+    """Return timm's MobileNetV2 whose first two strides are 1, so that it ends at 4x4 pixels."""
+    ensure_torchvision()
+    import timm
+
+    network = timm.create_model("mobilenetv2_100", num_classes=classes, in_chans=in_channels)
+    network.conv_stem.stride = (1, 1)
+    network.blocks[1][0].conv_dw.stride = (1, 1)
+    made: nn.Module = network
+    return made
+
+
+def vit_cifar(classes: int, in_channels: int = 3) -> nn.Module:
+    """Return a vision transformer of 9 blocks, 192 wide, on patches of 4x4 of 32x32 pixels."""
+    ensure_torchvision()
+    from timm.models.vision_transformer import VisionTransformer
+
+    network: nn.Module = VisionTransformer(
+        img_size=32,
+        patch_size=4,
+        in_chans=in_channels,
+        num_classes=classes,
+        embed_dim=192,
+        depth=9,
+        num_heads=3,
+    )
     return network
 
 

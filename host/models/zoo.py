@@ -10,7 +10,13 @@ import torch
 from torch import nn
 
 from host.errors import CallerError
-from host.models.cifar import CifarResNet, CifarVGG16, resnet18_cifar
+from host.models.cifar import (
+    CifarResNet,
+    CifarVGG,
+    mobilenetv2_cifar,
+    resnet18_cifar,
+    vit_cifar,
+)
 from host.models.digits import DigitsCNN, DigitsViT
 from host.registry import Registry, did_you_mean
 from host.torchvision_shim import ensure_torchvision
@@ -40,7 +46,22 @@ def _resnet18(classes: int, shape: Shape) -> nn.Module:
 
 @NETWORKS.register("vgg16-cifar")
 def _vgg16(classes: int, shape: Shape) -> nn.Module:
-    return CifarVGG16(classes, shape[0])
+    return CifarVGG(16, classes, shape[0])
+
+
+@NETWORKS.register("vgg19-cifar")
+def _vgg19(classes: int, shape: Shape) -> nn.Module:
+    return CifarVGG(19, classes, shape[0])
+
+
+@NETWORKS.register("mobilenetv2-cifar")
+def _mobilenetv2(classes: int, shape: Shape) -> nn.Module:
+    return mobilenetv2_cifar(classes, shape[0])
+
+
+@NETWORKS.register("vit-cifar")
+def _vit(classes: int, shape: Shape) -> nn.Module:
+    return vit_cifar(classes, shape[0])
 
 
 @NETWORKS.register("digits-cnn")

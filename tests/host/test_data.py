@@ -74,6 +74,20 @@ class TestBatches:
             for after, before in zip(moved, batch, strict=True):
                 assert torch.equal(after, before) or torch.equal(after, before.flip(1))
 
+    @settings(max_examples=20, deadline=None)
+    @given(side=st.integers(1, 6), seed=st.integers(0, 99))
+    def test_cutout_blackens_one_square_and_nothing_else(self, side, seed):
+        white = torch.full((5, 8, 8, 3), 255, dtype=torch.uint8)
+        cut = Augmentation(cutout_px=side)(white, torch.Generator().manual_seed(seed))
+        for image in cut:
+            black = (image == 0).all(2)
+            assert ((image == 255).all(2) | black).all()
+            rows, columns = black.any(1), black.any(0)
+            assert black.sum() == rows.sum() * columns.sum()
+            # At the border a part of the square falls outside.
+            assert side // 2 <= int(rows.sum()) <= side
+            assert side // 2 <= int(columns.sum()) <= side
+
 
 class TestFiles:
     def npz(self, path, **changed):

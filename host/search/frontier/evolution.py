@@ -11,6 +11,7 @@ import numpy as np
 from host.encoding import Batch, Floats, join
 from host.policy import uncompressed
 from host.search.frontier.aim import Aim
+from host.search.frontier.descent import Descent
 from host.search.frontier.forecasts import Forecasts, Told
 from host.search.frontier.hierarchy import Hierarchy, view_of
 from host.search.islands import Islands, IslandSettings
@@ -21,6 +22,8 @@ LIVING = 8
 NEWCOMERS = 64
 # So many of the policies that were told last are in every beginning.
 REMEMBERED = 64
+# Harm is what accuracy lacks of one, as a share of it, and finite.
+LEAST_ACCURACY = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +74,22 @@ class Evolution:
         def score(found: Floats, target: int) -> Floats:
             return self.forecasts.score(found, goals[target])
 
-        start = self._start(told, rng)
+        start = join([self._start(told, rng), *self._descents(len(told), goals, stage)])
         populations = self.islands.evolve(start, len(goals), figures, score, rng, stage)
         return [population.batch for population in populations]
+
+    def _descents(self, number: int, goals: Sequence[float], stage: Stage) -> list[Batch]:
+        """Return what a descent on the forecasts of evaluation `number` passes at every goal."""
+        if not self.settings.descent:
+            return []
+        whole = self.encoding.batch([uncompressed(self.encoding.graph)])
+        start = stage.base if stage.base is not None else whole
+
+        def harm(batch: Batch) -> Floats:
+            accuracy = self.forecasts.accuracy(batch, number, len(self.aim.asked))
+            return np.asarray(1 / np.maximum(accuracy, LEAST_ACCURACY) - 1)
+
+        return [Descent(self.encoding, stage)(start, goals, harm, self.forecasts.costs)]
 
     def figures(self, batch: Batch, number: int) -> Floats:
         """Return hoped-for accuracies and fast costs at evaluation `number`: [n, 2]."""

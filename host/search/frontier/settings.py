@@ -34,9 +34,10 @@ class FrontierSettings:
     proposals: int = 16
     lessons: int = 20
 
-    # Ablations: evolution alone; low-level agents that see the target and no budget of their block;
-    # features without hardware events; all layers equally sensitive; nothing learned from
-    # evaluations; pruning and quantizing one after the other.
+    # Ablations: islands that begin without descents; evolution alone; low-level agents that see the
+    # target and no budget of their block; features without hardware events; all layers equally
+    # sensitive; nothing learned from evaluations; pruning and quantizing one after the other.
+    descent: bool = True
     agents: bool = True
     high_level: bool = True
     counters: bool = True

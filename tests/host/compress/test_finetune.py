@@ -11,6 +11,7 @@ from torch import nn
 
 from host.compress import compress
 from host.compress.finetune import Progress, Training, accuracy, finetune, reestimate_batch_norm
+from host.errors import CallerError
 from host.policy import Choice
 from tests.host.networks import space_of
 
@@ -101,3 +102,24 @@ def test_batch_norm_statistics_become_those_of_the_batches():
     assert torch.allclose(network[0].running_var, x.var((0, 2, 3)), rtol=1e-3)
     assert network.training
     assert network[0].momentum == 0.1
+
+    def test_a_gpu_that_is_not_there_is_named(self, digits):
+        if torch.cuda.is_available():
+            assert replace(SHORT, device="cuda").place().type == "cuda"
+            return
+        assert SHORT.place() == torch.device("cpu")
+        with pytest.raises(CallerError, match='no GPU here; leave device "auto"'):
+            finetune(
+                two_bit_network(digits),
+                digits.data,
+                replace(SHORT, device="cuda"),
+                generator=seeded(),
+            )
+
+    def test_smoothing_momentum_and_cutout_change_what_is_learned(self, digits):
+        weights = []
+        for extra in ({}, {"nesterov": True}, {"label_smoothing": 0.1}, {"cutout_px": 3}):
+            network = copy.deepcopy(digits.network)
+            finetune(network, digits.data, replace(SHORT, **extra), generator=seeded())
+            weights.append(network.state_dict()["fc.weight"])
+        assert all(not torch.equal(weights[0], other) for other in weights[1:])
