@@ -27,6 +27,7 @@ from host.lower.targets import refusal
 from host.models import load_checkpoint, make_network
 from host.policy import Space
 from host.registry import did_you_mean
+from host.sensitivity import influence
 from host.sensitivity.fisher import fisher as measure_fisher
 from host.sensitivity.measure import measure as measure_sensitivity
 from host.sensitivity.residual import Residuals, residuals
@@ -150,14 +151,16 @@ class Workbench:
 
     @cached_property
     def residuals(self) -> Residuals:
-        """What solving a layer's weights anew cannot make up for; kept in the run."""
+        """What solving a layer's weights cannot make up for, as it matters; kept in the run."""
         run, subject = self.run, self.subject
         if subject.teacher is None:
             return {}
         if not run.path(RESIDUALS).is_file():
             layers = len(subject.graph.layers)
             with self.reporter.progress("solve", f"{layers} layers", layers) as advance:
-                found = residuals(subject.network, subject.plan, subject.teacher, advance)
+                teacher, network = subject.teacher, subject.network
+                weights = influence.weights(network, list(teacher.rows), teacher.images)
+                found = residuals(network, subject.plan, teacher, weights, advance)
                 run.write(RESIDUALS, found)
         return run.read(RESIDUALS)
 

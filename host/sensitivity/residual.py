@@ -4,13 +4,13 @@ One pass of the uncompressed network over calibration images. The figure is the 
 layer's outputs over their variance, after its weights were solved for them: with inputs or weights
 of few bits, and, for the driver of a channel group, summed over the layers that read what is left
 of the group. Layers that are too large to be solved answer with the weights that they have. No
-network is run for any setting.
+network is run for any setting. A weight per layer says how much its errors matter.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cached_property, partial
 from typing import Any
@@ -38,20 +38,25 @@ def residuals(
     module: nn.Module,
     plan: PruningPlan,
     known: Teacher,
+    weights: Mapping[str, float],
     on_progress: Callable[[int, str], None] = lambda done, what: None,
 ) -> Residuals:
-    """Return the errors of every layer by kind, shaped as the sensitivity table's features."""
+    """Return the errors of every layer by kind, shaped as the sensitivity table's features.
+
+    All errors that a layer makes are multiplied by its weight.
+    """
     table: Residuals = {layer: {} for layer in known.rows}
     losses: dict[str, np.ndarray] = {g.driver: np.zeros(len(SPARSITIES)) for g in plan.groups}
 
     def look(layer: str, at: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> None:
         on_progress(sum(bool(row) for row in table.values()), layer)
         asked = (_Solved if solvable(at) else _Kept)(at, inputs[0], out, known.rows[layer])
-        table[layer] |= _formats(asked)
+        weight = weights[layer]
+        table[layer] |= _formats(asked, weight)
         for group in plan.groups:
             for member in group.members:
                 if member.module == layer and member.side == "in":
-                    losses[group.driver] += _widths(module, group, asked, member)
+                    losses[group.driver] += weight * _widths(module, group, asked, member)
 
     with ExitStack() as hooks, evaluating(module), torch.no_grad():
         for layer in known.rows:
@@ -116,12 +121,12 @@ def _quantized(layer: nn.Module, x: Tensor, weight_bits: int, act_bits: int) -> 
     return made
 
 
-def _formats(asked: _Solved | _Kept) -> dict[Kind, tuple[float, ...]]:
+def _formats(asked: _Solved | _Kept, weight: float) -> dict[Kind, tuple[float, ...]]:
     try:
         return {
-            "act": tuple(asked.quantized(INT8_BITS, bits) for bits in BITS),
-            "weight": tuple(asked.quantized(bits, INT8_BITS) for bits in BITS),
-            "int8": (asked.quantized(INT8_BITS, INT8_BITS),),
+            "act": tuple(weight * asked.quantized(INT8_BITS, bits) for bits in BITS),
+            "weight": tuple(weight * asked.quantized(bits, INT8_BITS) for bits in BITS),
+            "int8": (weight * asked.quantized(INT8_BITS, INT8_BITS),),
         }
     except UnsupportedLayer:
         return {}
