@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from filelock import FileLock
 
 from hil_lab.bench.report import Show
-from hil_lab.bench.trials import Contest, Trial
+from hil_lab.bench.trials import Contest, Trial, read_episodes, write_episode
 from host.blocks import blocks
 from host.encoding import Batch, Encoding, Floats, join
+from host.errors import StoreError
 from host.policy import Policy, uncompressed
 from host.search.episode import Episode
 from host.search.islands import Forecasts, Islands
@@ -27,7 +29,7 @@ TARGETS = (0.25, 1.1, 12)
 JITTER = 0.7
 # Keeps logarithms of no harm away from infinity, and policies near their target.
 FLOOR, MISS_PENALTY = 0.02, 30.0
-FILE = "held-out.json"
+FILE = "held-out.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,8 @@ def _figures(contest: Contest, episodes: Sequence[Episode]) -> HeldOut:
     """Fit to the first evaluations of a search and forecast policies that are drawn apart."""
     encoding = Encoding(contest.bench.space, contest.bench.residuals)
     groups = [block.layers for block in blocks(encoding.graph)]
-    policies = _policies(contest, encoding, groups)
-    truth = [contest.evaluator(policy) for policy in policies]
+    held = _held(contest, encoding, groups)
+    policies, truth = [e.policy for e in held], [e.evaluation for e in held]
     told = episodes[:TOLD]
     model = AccuracyModel(encoding, groups, encoding.graph.classes)
     model.fit(
@@ -96,13 +98,34 @@ def _figures(contest: Contest, episodes: Sequence[Episode]) -> HeldOut:
     )
 
 
+def _held(contest: Contest, encoding: Encoding, groups: Sequence[Sequence[str]]) -> list[Episode]:
+    """Return held-out policies with what they came to; they are evaluated once for all searches."""
+    path = contest.folder / contest.network / FILE
+    with FileLock(path.with_suffix(".lock")):
+        held = read_episodes(path)
+        if len(held) == POLICIES:
+            return held
+        policies = _policies(contest, encoding, groups)
+        if [e.policy for e in held] != policies[: len(held)]:
+            raise StoreError(f"{path}: holds other policies; remove the file")
+        with (
+            path.open("w") as file,
+            contest.reporter.progress("hold out", contest.network, POLICIES) as advance,
+        ):
+            for episode in held:
+                write_episode(file, episode)
+            for number in range(len(held), POLICIES):
+                policy = policies[number]
+                held.append(Episode(number, policy, contest.evaluator(policy), 0.0))
+                write_episode(file, held[-1])
+                advance(number + 1, "")
+        return held
+
+
 def _policies(
     contest: Contest, encoding: Encoding, groups: Sequence[Sequence[str]]
 ) -> list[Policy]:
     """Return policies that are sensible and unlike: evolved for jittered harms, for any target."""
-    path = contest.folder / contest.network / FILE
-    if path.is_file():
-        return [Policy.from_dict(raw) for raw in json.loads(path.read_text())]
     rng = np.random.default_rng(0)
     latency = LayerCosts(encoding, contest.kernel_times, rng)
     low, high, count = TARGETS
@@ -121,9 +144,7 @@ def _policies(
             batch = populations[int(at)].batch
             policy = encoding.policy(batch, int(rng.integers(min(8, len(batch)))))
             found.setdefault(policy.digest(), policy)
-    policies = list(found.values())[:POLICIES]
-    path.write_text(json.dumps([policy.to_dict() for policy in policies]))
-    return policies
+    return list(found.values())[:POLICIES]
 
 
 def _jittered(encoding: Encoding, latency: LayerCosts, rng: np.random.Generator) -> Forecasts:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from filelock import FileLock
 
@@ -226,8 +226,7 @@ class Contest:
         ):
 
             def record(episode: Episode) -> None:
-                file.write(json.dumps(_line(episode)) + "\n")
-                file.flush()
+                write_episode(file, episode)
                 advance(episode.number + 1, "")
 
             for episode in past:
@@ -298,10 +297,13 @@ def read_episodes(path: Path) -> list[Episode]:
     return episodes
 
 
-def _line(episode: Episode) -> dict[str, Any]:
-    return {
+def write_episode(file: TextIO, episode: Episode) -> None:
+    """Append an episode to a kept trial."""
+    line = {
         "number": episode.number,
         "policy": episode.policy.to_dict(),
         "evaluation": episode.evaluation.to_dict(),
         "reward": episode.reward,
     }
+    file.write(json.dumps(line) + "\n")
+    file.flush()
