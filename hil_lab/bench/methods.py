@@ -63,6 +63,8 @@ for _method in (
         {"demonstrations": 0, "meet_target": False, "imitation": 0.0, "common_share": 0.0},
         given=frozenset({"sensitivity"}),
     ),
+    Method("amc", "amc", GALEN_EPISODES),
+    Method("haq", "haq", GALEN_EPISODES),
     # A front, and the three that it is compared with, each for a target of its own.
     Method("ours-three-targets", "frontier", 100, shares=FRONT_SHARES),
     Method("galen-short", "galen-joint", SHORT_EPISODES, shares=FRONT_SHARES),

@@ -151,9 +151,11 @@ def strategy(
 
 def strategies() -> Registry[Entry]:
     """Return the strategies by name."""
+    import host.search.amc
     import host.search.baselines
     import host.search.frontier.strategy
     import host.search.galen
+    import host.search.haq
     import host.search.hirelc.strategy  # noqa: F401  fills the registry
 
     return STRATEGIES

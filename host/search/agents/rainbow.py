@@ -145,7 +145,7 @@ class Rainbow:
         action = batch["action"].long()[:, :, None].expand(-1, -1, s.atoms)
         loss = -(wanted * self.network(batch["state"]).gather(1, action)[:, 0]).sum(1)
         self.optimizer.zero_grad()
-        (weights * loss).mean().backward()  # type: ignore[no-untyped-call]
+        (weights * loss).mean().backward()
         self.optimizer.step()
         # What is wanted has an entropy of its own, which no network can learn away.
         gap = loss.detach() + torch.special.xlogy(wanted, wanted).sum(1)

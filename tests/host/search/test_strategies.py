@@ -34,6 +34,8 @@ NAMES = (
     "galen-prune",
     "galen-quantize",
     "galen-joint",
+    "amc",
+    "haq",
     "frontier",
     "hirelc",
     "uniform",
@@ -52,6 +54,8 @@ def settings(name: str) -> dict[str, object]:
         return QUICK_CYCLE
     if name == "frontier":
         return QUICK_ISLANDS
+    if name in ("amc", "haq"):
+        return {key: value for key, value in QUICK.items() if key != "warmup_episodes"}
     return QUICK if name.startswith("galen") else {}
 
 
