@@ -90,6 +90,13 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--open", action="store_true", help="show it in the browser")
 
 
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs")
+    parser.add_argument("--anyway", action="store_true", help="also where data or boards differ")
+    parser.add_argument("-o", "--out", default="", metavar="FILE.html", help="write a page too")
+    _json(parser)
+
+
 def _at(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--at", help="which finalist: a target such as 0.3, fp32 or uniform-int8")
 
@@ -244,6 +251,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("train a recipe's network", _recipe, f"{_HERE}.train"),
     "sensitivity": Command("measure a recipe's KL table", _recipe, f"{_HERE}.sensitivity"),
     "report": Command("write a run's report.html", _report, f"{_HERE}.report"),
+    "compare": Command("finished runs side by side", _compare, f"{_HERE}.compare"),
     "export": Command("copy a finished program out of a run", _export, f"{_HERE}.export"),
     "verify": Command("prove a program against its network", _verify, f"{_HERE}.verify"),
     "evaluate": Command("accuracy of the compiled program", _evaluate, f"{_HERE}.evaluate"),

@@ -104,6 +104,7 @@ class Facts:
     reference_widths: Mapping[str, int]
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     started: str = ""
+    ended: str = ""
     # By search (a target, or the front); by measurement of the search; sentences.
     scorecards: Mapping[str, Scorecard] = field(default_factory=dict)
     measured_by: Mapping[str, str] = field(default_factory=dict)
@@ -145,6 +146,7 @@ def read_facts(run: Run) -> Facts:
         reference_widths=_widths(manifest),
         measurements=measurements,
         started=str(events[0].get("at", "")) if events else "",
+        ended=str(events[-1].get("at", "")) if events else "",
         scorecards=dict(_scorecards(run, recipe)),
         measured_by=measured_by,
         dropped=tuple(e["why"] for e in events if e.get("event") == "board dropped"),

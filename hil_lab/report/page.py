@@ -62,7 +62,7 @@ def render(facts: Facts) -> str:
     """Return the page of a run; the same facts give the same page."""
     sections, entries = [_section(facts, s) for s in facts.searches], facts.sensitivity
     only = sections[0].layers if len(sections) == 1 else ()
-    template = _environment().get_template("page.html")
+    template = environment().get_template("page.html")
     return template.render(
         facts=facts,
         recipe=facts.recipe,
@@ -86,7 +86,8 @@ def render(facts: Facts) -> str:
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what renders the templates beside this file; everything is escaped."""
     return Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
