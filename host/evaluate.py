@@ -15,6 +15,7 @@ from host.canonical import digest
 from host.compress.candidate import CALIBRATION_IMAGES, Settling, settling, shaped
 from host.compress.finetune import Training, finetune, ratio
 from host.compress.plan import PruningPlan
+from host.compress.pruners import RECONSTRUCTION, input_power
 from host.compress.reconstruct import Teacher, teacher
 from host.data import Data, SplitName
 from host.exam import BATCH_IMAGES, Exam, Floor, grade, hopeless
@@ -53,11 +54,28 @@ class Subject:
 
     def settling(self, policy: Policy) -> Settling:
         """Return how the shaped network of a policy gets its ranges and weights."""
-        return settling(self.network, policy, self.plan, self.data, known=self.teacher)
+        plan = self.plan_of(policy)
+        return settling(self.network, policy, plan, self.data, known=self.teacher)
+
+    @cached_property
+    def listened(self) -> PruningPlan:
+        """The plan with the power of every layer's inputs, for pruners that weigh them."""
+        layers = [layer.name for layer in self.graph.layers]
+        images = self.data.calibration(CALIBRATION_IMAGES)
+        return replace(self.plan, input_power=input_power(self.network, layers, images))
+
+    def plan_of(self, policy: Policy) -> PruningPlan:
+        """Return the plan with what the pruners of a policy need."""
+        weighs = any(form.pruner == RECONSTRUCTION for form in policy.layers)
+        return self.listened if weighs else self.plan
+
+    def shaped(self, policy: Policy) -> nn.Module:
+        """Return the pruned and quantized network of a policy before calibration."""
+        return shaped(self.network, policy, self.plan_of(policy))
 
     def compressed(self, policy: Policy) -> nn.Module:
         """Return the compressed network of a policy, calibrated, not yet trained."""
-        network = shaped(self.network, policy, self.plan)
+        network = self.shaped(policy)
         self.settling(policy).settle(network)
         return network
 
@@ -152,7 +170,7 @@ class Evaluator:
     def _evaluate(self, policy: Policy) -> Evaluation:
         start = time.perf_counter()
         subject, exam = self.subject, self._exam
-        network = shaped(subject.network, policy, subject.plan)
+        network = subject.shaped(policy)
         figures = self.meter.figures(network, policy)
         unscored = evaluation(subject.graph, policy, (1, 1), "validation", figures)
         floor = self.floor(unscored) if self.floor else None

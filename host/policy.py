@@ -20,6 +20,8 @@ FULL_BITS = 32
 INT8_BITS = 8
 MAX_MIX_BITS = 6
 POLICY_FORMAT = 1
+# How channels are chosen unless a strategy says otherwise (host.compress.pruners has all).
+L1 = "l1"
 
 # (layer, mode, weight_bits, act_bits) -> why a target's kernels cannot do it, or None
 Refusal = Callable[[Layer, Mode, int, int], str | None]
@@ -36,7 +38,7 @@ class LayerPolicy:
     act_bits: int = FULL_BITS
     scheme: str = "symmetric"
     granularity: str = "channel"
-    pruner: str = "l1"
+    pruner: str = L1
 
     def __post_init__(self) -> None:
         if self.keep < 1:
@@ -124,6 +126,7 @@ class Choice:
     mode: Mode = "fp32"
     weight_bits: int = FULL_BITS
     act_bits: int = FULL_BITS
+    pruner: str = L1
 
 
 @dataclass(frozen=True)
@@ -196,10 +199,16 @@ class Space:
                 replace(
                     self._legal_format(layer, choices.get(layer.name, Choice())),
                     keep=self.graph.out_channels(layer, keeps),
+                    pruner=self._pruner(layer, choices, keeps),
                 )
                 for layer in self.graph.layers
             )
         )
+
+    def _pruner(self, layer: Layer, choices: Mapping[str, Choice], keeps: Mapping[str, int]) -> str:
+        """Return who chooses a driver's channels; where none goes there is nothing to choose."""
+        whole = keeps.get(layer.name, layer.out_channels) == layer.out_channels
+        return L1 if whole or layer.name not in choices else choices[layer.name].pruner
 
     def check(self, policy: Policy) -> None:
         """Raise PolicyError where a policy is not legal here; the message names the layer."""

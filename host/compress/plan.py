@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -46,9 +46,13 @@ class ChannelGroup:
 
 @dataclass(frozen=True, eq=False)
 class PruningPlan:
-    """The prunable groups of a network in order of execution."""
+    """The prunable groups of a network in order of execution.
+
+    `input_power[layer]` is the mean square of each input channel, where a pruner needs it.
+    """
 
     groups: tuple[ChannelGroup, ...]
+    input_power: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __getitem__(self, driver: str) -> ChannelGroup:
         for group in self.groups:

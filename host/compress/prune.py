@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from host.compress.channels import sliced
 from host.compress.plan import ChannelGroup, PruningPlan
+from host.compress.pruners import PRUNERS, InputPower
 from host.errors import PolicyError
-from host.policy import Policy
+from host.policy import L1, Policy
 
 
 def prune(module: nn.Module, policy: Policy, plan: PruningPlan) -> nn.Module:
-    """Return a smaller copy: every group keeps its channels of largest L1 norm."""
+    """Return a smaller copy: every group keeps its strongest channels by its driver's pruner."""
     removed = plan.removed(kept_channels(module, policy, plan))
     return sliced(copy.deepcopy(module), removed)
 
@@ -30,25 +30,21 @@ def kept_channels(
         keep = policy[group.driver].keep
         if keep > group.width:
             raise PolicyError(f"{group.driver}: keep {keep} of {group.width} channels")
-        kept[group.driver] = strongest(module, group, keep)
+        pruner = policy[group.driver].pruner
+        kept[group.driver] = strongest(module, group, keep, pruner, plan.input_power)
     return kept
 
 
-def strongest(module: nn.Module, group: ChannelGroup, keep: int) -> NDArray[np.int64]:
-    """Return the `keep` channels of a group with the largest L1 norm over all its layers."""
+def strongest(
+    module: nn.Module,
+    group: ChannelGroup,
+    keep: int,
+    pruner: str = L1,
+    power: InputPower | None = None,
+) -> NDArray[np.int64]:
+    """Return the `keep` strongest channels of a group by a measure of `host.compress.pruners`."""
     if keep == group.width:
         return np.arange(group.width)
-    order: NDArray[np.int64] = np.argsort(-l1_norms(module, group), kind="stable")
+    strength = PRUNERS[pruner](module, group, power or {})
+    order: NDArray[np.int64] = np.argsort(-strength, kind="stable")
     return np.sort(order[:keep])
-
-
-def l1_norms(module: nn.Module, group: ChannelGroup) -> NDArray[np.float64]:
-    """Return the sum of absolute weights that produce each channel of a group: (width,) float64."""
-    norms = np.zeros(group.width)
-    for member in group.members:
-        layer = module.get_submodule(member.module)
-        if member.side == "out" and isinstance(layer, nn.Conv2d | nn.Linear):
-            with torch.no_grad():
-                rows = layer.weight.abs().flatten(1).sum(1).double().numpy()
-            np.add.at(norms, member.root, rows[member.local])
-    return norms

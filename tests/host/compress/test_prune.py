@@ -13,7 +13,7 @@ from torch import nn
 
 from host.compress.channels import zeroed
 from host.compress.plan import PruningPlan
-from host.compress.prune import kept_channels, l1_norms, prune
+from host.compress.prune import kept_channels, prune
 from host.errors import PolicyError
 from host.graph import trace_with_plan
 from host.models import make_network
@@ -78,7 +78,6 @@ def test_channels_go_by_the_summed_norm_of_all_layers_of_a_group():
     network, graph, plan = subject(*NETWORKS[0])
     both = [network.get_submodule(n).weight.abs().sum((1, 2, 3)) for n in ("down.0", "second.0")]
     expected = (both[0] + both[1]).detach()
-    assert torch.allclose(torch.from_numpy(l1_norms(network, plan["down.0"])).float(), expected)
     policy = space_of(graph).policy({"down.0": Choice(keep=5)})
     kept = kept_channels(network, policy, plan)["down.0"]
     assert set(kept.tolist()) == set(expected.topk(5).indices.tolist())
