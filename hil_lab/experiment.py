@@ -190,6 +190,7 @@ class Search:
             fisher=self.bench.fisher if "fisher" in needs else {},
             counters=self.events if "counters" in needs else {},
             proxy=self.proxy if "proxy" in needs else None,
+            energy=self.bench.energy if "energy" in needs else None,
             size_bytes=self.size_bytes,
         )
 

@@ -18,6 +18,7 @@ from hil_lab.recipe import Recipe
 from hil_lab.runs import Run
 from host.compress.finetune import Training
 from host.data import Data, load_data
+from host.energy import AcceleratorEnergy, eyeriss
 from host.errors import PolicyError, StoreError
 from host.evaluate import Subject
 from host.graph import trace_with_plan
@@ -32,6 +33,7 @@ from host.sensitivity.fisher import fisher as measure_fisher
 from host.sensitivity.measure import measure as measure_sensitivity
 from host.sensitivity.residual import Residuals, residuals
 from host.sensitivity.table import Kind, SensitivityTable
+from host.sensitivity.zeros import IMAGES, input_zeros
 from host.train import default_training, train
 
 TRAINED = "network.safetensors"
@@ -148,6 +150,14 @@ class Workbench:
         subject = self.subject
         cache = default_cache() / "sensitivity"
         return measure_fisher(subject.network, subject.graph, subject.data, cache_dir=cache)
+
+    @cached_property
+    def energy(self) -> AcceleratorEnergy:
+        """The energy of policies on a modelled accelerator, zeros as in calibration images."""
+        subject = self.subject
+        layers = [layer.name for layer in subject.graph.layers]
+        zeros = input_zeros(subject.network, layers, subject.data.calibration(IMAGES))
+        return AcceleratorEnergy(subject.graph, eyeriss(), zeros)
 
     @cached_property
     def residuals(self) -> Residuals:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
 from host.errors import CallerError
-from host.policy import Policy
+from host.policy import Policy, uncompressed
 from host.types import Graph, Layer
 
 FULL_BITS = 16
@@ -214,6 +215,31 @@ def work_of(
         0.0,
         zeros,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class AcceleratorEnergy:
+    """Millijoules of policies of one network on an accelerator; `zeros` are those of its inputs."""
+
+    graph: Graph
+    chip: Accelerator
+    zeros: Mapping[str, float] = field(default_factory=dict)
+
+    def __call__(self, policy: Policy) -> float:
+        """Return the energy of one inference in millijoules."""
+        return millijoules(self.by_layer(policy), self.chip)
+
+    def by_layer(self, policy: Policy) -> dict[str, Energy]:
+        """Return where the energy of every layer goes."""
+        return policy_energy(self.graph, policy, self.chip, self.zeros)
+
+    def shares(self, policy: Policy) -> dict[str, float]:
+        """Return the energy of every layer, of the whole uncompressed network's."""
+        return {name: e.total / self._whole for name, e in self.by_layer(policy).items()}
+
+    @cached_property
+    def _whole(self) -> float:
+        return sum(e.total for e in self.by_layer(uncompressed(self.graph)).values())
 
 
 def millijoules(energies: Mapping[str, Energy], chip: Accelerator) -> float:

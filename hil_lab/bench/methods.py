@@ -65,6 +65,7 @@ for _method in (
     ),
     Method("amc", "amc", GALEN_EPISODES),
     Method("haq", "haq", GALEN_EPISODES),
+    Method("composite", "composite", GALEN_EPISODES),
     # A front, and the three that it is compared with, each for a target of its own.
     Method("ours-three-targets", "frontier", 100, shares=FRONT_SHARES),
     Method("galen-short", "galen-joint", SHORT_EPISODES, shares=FRONT_SHARES),

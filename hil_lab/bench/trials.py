@@ -197,6 +197,7 @@ class Contest:
             fisher=self.bench.fisher if "fisher" in needs else {},
             counters=self.events if "counters" in needs else {},
             proxy=self.proxy if "proxy" in needs else None,
+            energy=self.bench.energy if "energy" in needs else None,
         )
 
     def trace(self, trial: Trial) -> Trace:

@@ -18,6 +18,16 @@ from host.types import Evaluation, Figure
 State = dict[str, Any]
 
 
+class EnergyOf(Protocol):
+    """Tells the energy of policies, layer by layer."""
+
+    def __call__(self, policy: Policy) -> float:
+        """Return the energy of one inference in millijoules."""
+
+    def shares(self, policy: Policy) -> Mapping[str, float]:
+        """Return the energy of every layer as a share of the whole uncompressed network's."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """What a strategy may know: the legal policies, the goal, and cheap proxies.
@@ -33,7 +43,8 @@ class Problem:
     the mean empirical Fisher information of its parameters; `proxy(policy)` is the mean squared
     error of a policy's logits on the calibration images, untrained, without labels.
     `size_bytes(policy)` is exactly what the artifact of a policy will hold in packed weights,
-    scales and tables, without building it. `counters[layer][event]` are hardware events of one
+    scales and tables, without building it. `energy(policy)` are millijoules of one inference on a
+    modelled accelerator. `counters[layer][event]` are hardware events of one
     inference of the uncompressed program, those that the board counts.
     """
 
@@ -54,6 +65,7 @@ class Problem:
     proxy: Callable[[Policy], float] | None = None
     counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     size_bytes: Callable[[Policy], int] | None = None
+    energy: EnergyOf | None = None
 
     def score(self, evaluation: Evaluation) -> float:
         """Return the reward of an evaluation."""
@@ -111,7 +123,14 @@ class Forecasting(Strategy, Protocol):
 
 # Fields of a problem that cost a board or a workstation something: made for who asks for them.
 Need = Literal[
-    "sensitivity", "layer_cost", "program_cost", "residuals", "fisher", "proxy", "counters"
+    "sensitivity",
+    "layer_cost",
+    "program_cost",
+    "residuals",
+    "fisher",
+    "proxy",
+    "counters",
+    "energy",
 ]
 Make = Callable[[Problem], Strategy]
 
@@ -153,6 +172,7 @@ def strategies() -> Registry[Entry]:
     """Return the strategies by name."""
     import host.search.amc
     import host.search.baselines
+    import host.search.composite
     import host.search.frontier.strategy
     import host.search.galen
     import host.search.haq

@@ -64,7 +64,12 @@ class Actor(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         """Return actions [n, actions]."""
-        return torch.sigmoid(self.head(self.body(state)))
+        return torch.sigmoid(self.head(self.features(state)))
+
+    def features(self, state: Tensor) -> Tensor:
+        """Return what the last hidden layer sees in states: [n, hidden]."""
+        seen: Tensor = self.body(state)
+        return seen
 
 
 class Critic(nn.Module):
@@ -124,6 +129,13 @@ class DDPG:
             return self._warm_up()
         mean = self.actor(torch.as_tensor(state, dtype=torch.float32)[None])[0].double().numpy()
         return truncated_normal(mean, self.sigma, self.rng) if explore else mean
+
+    @torch.no_grad()
+    def features(self, state: np.ndarray) -> np.ndarray:
+        """Return what the actor sees in one state: [hidden]."""
+        seen = self.actor.features(torch.as_tensor(state, dtype=torch.float32)[None])[0]
+        found: np.ndarray = seen.numpy()
+        return found
 
     def begin(self) -> None:
         """Start an episode: decide whether its warm-up steps share an action."""

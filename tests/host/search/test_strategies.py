@@ -36,6 +36,7 @@ NAMES = (
     "galen-joint",
     "amc",
     "haq",
+    "composite",
     "frontier",
     "hirelc",
     "uniform",
@@ -54,7 +55,7 @@ def settings(name: str) -> dict[str, object]:
         return QUICK_CYCLE
     if name == "frontier":
         return QUICK_ISLANDS
-    if name in ("amc", "haq"):
+    if name in ("amc", "haq", "composite"):
         return {key: value for key, value in QUICK.items() if key != "warmup_episodes"}
     return QUICK if name.startswith("galen") else {}
 

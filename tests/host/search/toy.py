@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from host.cost import ENERGY, SIZE, Cost
+from host.energy import AcceleratorEnergy, eyeriss
 from host.lower.targets import refusal
 from host.policy import Policy, Space, policy_macs, uncompressed
 from host.search.reward import absolute
@@ -114,6 +115,7 @@ def problem(seed: int = 0, episodes: int = 40, **settings: Any) -> Problem:
         sensitivity=sensitivity,  # type: ignore[arg-type]
         layer_cost=layer_cost,
         settings=settings,
+        energy=AcceleratorEnergy(GRAPH, eyeriss()),
     )
 
 

@@ -1,0 +1,118 @@
+"""The composite agent: its table, its parts, and what it learns on the toy problem."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from host.errors import RecipeError
+from host.policy import L1, Policy, uniform_int8
+from host.search.composite import ALGORITHMS, Composite, built_in_rewards
+from host.search.strategy import make_strategy
+from host.types import Evaluation
+from tests.host.search.toy import GRAPH, SPACE, evaluate, problem
+
+QUICK = {"hidden": (64, 48), "batch": 32, "actor_lr": 1e-3, "critic_lr": 5e-3}
+DRIVERS = [layer.name for layer in GRAPH.drivers]
+
+
+def composite(**settings: Any) -> Composite:
+    made = make_strategy("composite", problem(0, 60, **QUICK, **settings))
+    assert isinstance(made, Composite)
+    return made
+
+
+def walked(agent: Composite, episodes: int) -> list[tuple[Policy, Evaluation]]:
+    found = []
+    for _ in range(episodes):
+        policy = agent.ask()
+        found.append((policy, evaluate(policy)))
+        agent.tell(*found[-1])
+    return found
+
+
+def gained(agent: Composite, policy: Policy, evaluation: Evaluation) -> float:
+    assert agent.dense is not None
+    accuracy, energy = agent.dense
+    return agent.reward(accuracy - evaluation.accuracy, 1 - agent.energy(policy) / energy)
+
+
+def test_the_table_goes_up_with_savings_and_down_with_losses() -> None:
+    table = built_in_rewards()
+    assert (np.diff(table, axis=1) > 0).all()
+    assert (np.diff(table, axis=0) < 0).all()
+    assert (table[:5] > 0).all() and (table[5:] < 0).all()
+
+
+def test_edges_belong_to_the_milder_loss_and_the_better_saving() -> None:
+    agent, table = composite(), built_in_rewards()
+    assert agent.reward(0.005, 0.0) == table[0, 0]
+    assert agent.reward(0.0051, 0.1) == table[1, 1]
+    assert agent.reward(-0.2, 0.95) == table[0, 9]
+    assert agent.reward(0.5, -0.3) == table[6, 0]
+
+
+def test_a_recipe_may_bring_its_own_table() -> None:
+    agent = composite(rewards=[float(i) for i in range(70)])
+    assert agent.reward(0.0, 0.0) == 0.0
+    assert agent.reward(1.0, 1.0) == 69.0
+    with pytest.raises(RecipeError, match="takes 7 x 10 numbers, got 3"):
+        composite(rewards=[1.0, 2.0, 3.0])
+
+
+def test_the_dense_network_comes_first_and_teaches_nothing() -> None:
+    agent = composite()
+    (policy, evaluation), *_ = walked(agent, 1)
+    assert policy == uniform_int8(SPACE)
+    assert agent.dense == (evaluation.accuracy, agent.energy(policy))
+    assert agent.ddpg.episode == agent.rainbow.episode == 0
+
+
+def test_states_have_thirteen_features_and_rainbow_sees_the_actors() -> None:
+    agent = composite()
+    walked(agent, 1)
+    agent.ask()
+    assert agent.trace is not None
+    assert {len(state) for state in agent.trace.states} == {13}
+    assert {len(seen) for seen in agent.trace.seen} == {QUICK["hidden"][1]}
+    assert len(agent.trace.algorithms) == len(DRIVERS)
+    assert np.isfinite(np.asarray(agent.trace.states)).all()
+
+
+def test_it_learns_to_save_energy_at_little_loss() -> None:
+    agent = composite()
+    rewards = [gained(agent, *pair) for pair in walked(agent, 120)[1:]]
+    assert np.mean(rewards[-20:]) > np.mean(rewards[:15])
+    assert np.mean(rewards[-20:]) > 0
+
+
+def test_rainbow_finds_the_one_measure_that_does_no_harm() -> None:
+    """Where every other measure costs a point a layer, the harmless one is chosen."""
+    agent = composite(parts="rainbow")
+    for _ in range(160):
+        policy = agent.ask()
+        pruned = [policy[name] for name in DRIVERS if policy[name].keep < 32]
+        harmful = sum(layer.pruner != "median" for layer in pruned)
+        agent.tell(policy, replace(evaluate(policy), accuracy=0.95 - 0.01 * harmful))
+    last = agent.ask()
+    assert sum(last[name].pruner == "median" for name in DRIVERS) >= len(DRIVERS) - 1
+
+
+def test_parts_can_be_taken_away() -> None:
+    for policy, _ in walked(composite(parts="ddpg"), 6)[1:]:
+        assert {p.pruner for p in policy.layers} == {L1}
+    for policy, _ in walked(composite(parts="rainbow"), 6)[1:]:
+        assert {p.mode for p in policy.layers} == {"int8"}
+        assert {p.keep for p in policy.layers if p.layer in DRIVERS} == {24}
+    for policy, _ in walked(composite(uniform_bits=4), 6)[1:]:
+        assert {p.weight_bits for p in policy.layers[1:]} <= {4}
+    named = {p.pruner for policy, _ in walked(composite(), 30) for p in policy.layers}
+    assert named <= set(ALGORITHMS) and len(named) > 2
+
+
+def test_without_energies_it_says_so() -> None:
+    with pytest.raises(RecipeError, match="energy of policies is missing"):
+        make_strategy("composite", replace(problem(), energy=None))
