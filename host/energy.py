@@ -193,13 +193,20 @@ def policy_energy(
             bits or form.weight_bits,
             bits or form.act_bits,
             known.get(layer.name, 0.0),
+            form.zeros / 100,
         )
         found[layer.name] = energy(work, chip)
     return found
 
 
 def work_of(
-    layer: Layer, inputs: int, outputs: int, weight_bits: int, act_bits: int, zeros: float
+    layer: Layer,
+    inputs: int,
+    outputs: int,
+    weight_bits: int,
+    act_bits: int,
+    input_zeros: float,
+    weight_zeros: float,
 ) -> Work:
     """Return a layer at these widths and bits as work for an accelerator."""
     return Work(
@@ -212,8 +219,8 @@ def work_of(
         1,
         weight_bits,
         act_bits,
-        0.0,
-        zeros,
+        weight_zeros,
+        input_zeros,
     )
 
 

@@ -29,7 +29,11 @@ Refusal = Callable[[Layer, Mode, int, int], str | None]
 
 @dataclass(frozen=True, slots=True)
 class LayerPolicy:
-    """What to do with one layer: `keep` output channels, and the format of its arithmetic."""
+    """What to do with one layer: `keep` output channels, and the format of its arithmetic.
+
+    `pruner` names the measure by which channels go or, with `zeros`, the pattern by which so many
+    per cent of the weights that are left do.
+    """
 
     layer: str
     keep: int
@@ -39,10 +43,15 @@ class LayerPolicy:
     scheme: str = "symmetric"
     granularity: str = "channel"
     pruner: str = L1
+    zeros: int = 0
 
     def __post_init__(self) -> None:
         if self.keep < 1:
             raise PolicyError(f"{self.layer}: keep must be at least 1 channel, got {self.keep}")
+        if not 0 <= self.zeros < 100:
+            raise PolicyError(f"{self.layer}: zeros must be 0 to 99 per cent, got {self.zeros}")
+        if self.zeros and self.weight_bits == 1:
+            raise PolicyError(f"{self.layer}: weights of one bit are never zero")
         if self.mode not in MODES:
             raise PolicyError(
                 f"{self.layer}: mode must be one of {', '.join(MODES)}, got {self.mode!r}"
@@ -71,7 +80,7 @@ class Policy:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {"format": POLICY_FORMAT, "layers": [asdict(layer) for layer in self.layers]}
+        return {"format": POLICY_FORMAT, "layers": [_layer_dict(layer) for layer in self.layers]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Policy:
@@ -89,11 +98,18 @@ class Policy:
 
     def structure_digest(self) -> str:
         """Identity of all that changes the program but not the weight values."""
+        # Zeros are weight values: dense kernels multiply them like any other.
         return digest([[p.layer, p.keep, p.mode, p.weight_bits, p.act_bits] for p in self.layers])
 
     def keeps(self, graph: Graph) -> dict[str, int]:
         """Return the channels that every group driver keeps."""
         return {layer.name: self[layer.name].keep for layer in graph.drivers}
+
+
+def _layer_dict(layer: LayerPolicy) -> dict[str, Any]:
+    """Return the JSON form; without zeros it is what it was before there were any."""
+    data = asdict(layer)
+    return data if layer.zeros else {key: data[key] for key in data if key != "zeros"}
 
 
 def program_digest(graph: Graph, policy: Policy, target: str, threads: int) -> str:
@@ -127,6 +143,7 @@ class Choice:
     weight_bits: int = FULL_BITS
     act_bits: int = FULL_BITS
     pruner: str = L1
+    zeros: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,10 @@ class Space:
 
     def quantizable(self, layer: Layer) -> bool:
         """Whether the number format of this layer is a decision."""
+        return layer.name not in self.frozen
+
+    def thins(self, layer: Layer) -> bool:
+        """Whether single weights of this layer may go."""
         return layer.name not in self.frozen
 
     def step(self, layer: Layer) -> int:
@@ -196,19 +217,19 @@ class Space:
         }
         return Policy(
             tuple(
-                replace(
-                    self._legal_format(layer, choices.get(layer.name, Choice())),
-                    keep=self.graph.out_channels(layer, keeps),
-                    pruner=self._pruner(layer, choices, keeps),
-                )
+                self._legal(layer, choices.get(layer.name, Choice()), keeps)
                 for layer in self.graph.layers
             )
         )
 
-    def _pruner(self, layer: Layer, choices: Mapping[str, Choice], keeps: Mapping[str, int]) -> str:
-        """Return who chooses a driver's channels; where none goes there is nothing to choose."""
+    def _legal(self, layer: Layer, choice: Choice, keeps: Mapping[str, int]) -> LayerPolicy:
+        form = self._legal_format(layer, choice)
+        zeros = choice.zeros if self.thins(layer) and form.weight_bits > 1 else 0
+        # Where nothing goes there is nothing to choose.
         whole = keeps.get(layer.name, layer.out_channels) == layer.out_channels
-        return L1 if whole or layer.name not in choices else choices[layer.name].pruner
+        pruner = L1 if whole and not zeros else choice.pruner
+        keep = self.graph.out_channels(layer, keeps)
+        return replace(form, keep=keep, pruner=pruner, zeros=zeros)
 
     def check(self, policy: Policy) -> None:
         """Raise PolicyError where a policy is not legal here; the message names the layer."""

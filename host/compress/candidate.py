@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from host.compress.finetune import batch_statistics
+from host.compress.patterns import thin
 from host.compress.plan import PruningPlan
 from host.compress.prune import prune
 from host.compress.quantize import observing, quantize
@@ -90,10 +91,10 @@ def _calibrating(network: nn.Module, stale: bool) -> Iterator[None]:
 
 def shaped(module: nn.Module, policy: Policy, plan: PruningPlan) -> nn.Module:
     """Return the pruned and quantized network before calibration: all that its program needs."""
-    return quantize(prune(module, policy, plan).eval(), policy)
+    return thin(quantize(prune(module, policy, plan).eval(), policy), policy)
 
 
 def disturbs(policy: Policy, plan: PruningPlan) -> bool:
-    """Whether a policy removes channels or goes below 8 bits anywhere."""
+    """Whether a policy removes channels or weights, or goes below 8 bits, anywhere."""
     pruned = any(policy[group.driver].keep < group.width for group in plan.groups)
-    return pruned or any(p.weight_bits < INT8_BITS for p in policy.layers)
+    return pruned or any(p.weight_bits < INT8_BITS or p.zeros for p in policy.layers)

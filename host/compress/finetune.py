@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from host.compress.patterns import kept_weights
 from host.data import Data, Split, SplitName
 from host.errors import CallerError
 
@@ -180,9 +182,14 @@ def _training(module: nn.Module, generator: torch.Generator, place: torch.device
     seed = int(torch.randint(2**62, (1,), generator=generator))
     before = place_of(module)
     gpus = [torch.cuda.current_device()] if place.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):
+    with torch.random.fork_rng(devices=gpus), ExitStack() as hooks:
         torch.random.manual_seed(seed)
         module.to(place).train()
+        for layer in module.modules():
+            if (kept := kept_weights(layer)) is not None:
+                weight: Tensor = layer.weight  # type: ignore[assignment]
+                hook = weight.register_hook(partial(torch.mul, kept))  # type: ignore[no-untyped-call]
+                hooks.callback(hook.remove)
         try:
             yield
         finally:

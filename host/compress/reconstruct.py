@@ -9,7 +9,7 @@ by those after it (optimal brain quantization; Frantar et al. 2022). Nothing is 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from host.compress.finetune import evaluating
 from host.compress.layers import QuantLayer
+from host.compress.patterns import kept_weights
 from host.compress.plan import PruningPlan
 from host.compress.prune import kept_channels
 from host.compress.ranges import best_clip_ratio, thinned, weight_scales
@@ -38,6 +39,9 @@ DAMPING = 0.01
 _SEED = 0
 _BLOCK = 32
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+# A column of weights [outputs] -> what stands for it.
+Replace = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +100,7 @@ def solving(
         for layer in known.rows:
             module = compressed.get_submodule(layer)
             disturbed |= isinstance(module, QuantLayer) or len(removed.get((layer, "out"), ())) > 0
+            disturbed |= kept_weights(module) is not None
             if disturbed and layer not in done:
                 hooks.callback(module.register_forward_pre_hook(partial(solve, layer)).remove)
         yield
@@ -150,6 +155,8 @@ class System:
         weight.data.copy_(solved.reshape(weight.shape))
         if isinstance(module, QuantLayer) and module.weight_bits < INT8_BITS:
             _round(module, damped)
+        elif kept_weights(module) is not None:
+            _thin(module, damped)
         if self.mean_x is not None and self.mean_y is not None:
             offset = self.mean_y - self.mean_x @ self._matrix(weight).mT
             bias: Tensor = module.bias  # type: ignore[assignment]
@@ -198,37 +205,59 @@ def _round(module: QuantLayer, gram: Tensor) -> None:
     bits = module.weight_bits
     module.clip_ratio.copy_(best_clip_ratio(module.weight, bits))
     scale = weight_scales(module.weight, bits, module.clip_ratio)
-    groups, unknowns = gram.shape[:2]
-    factor = torch.linalg.cholesky(torch.linalg.inv(gram), upper=True)
-    left = module.weight.detach().reshape(groups, -1, unknowns)
-    steps = scale.reshape(groups, -1)
-    made = [
-        _rounded(w.double().numpy(), f.double().numpy(), s.double().numpy(), bits)
-        for w, f, s in zip(left, factor, steps, strict=True)
-    ]
-    left = torch.from_numpy(np.stack(made)).to(module.weight.dtype)
-    module.weight.data.copy_(left.reshape(module.weight.shape))
+    steps = scale.reshape(len(gram), -1).double().numpy()
+
+    def rounded(group: int) -> Replace:
+        limit = 2.0 ** (bits - 1) - 1
+
+        def replace(column: Floats) -> Floats:
+            now = column / steps[group]
+            code = np.where(now >= 0, 1.0, -1.0) if bits == 1 else np.rint(now)
+            return np.asarray((code if bits == 1 else np.clip(code, -limit, limit)) * steps[group])
+
+        return replace
+
+    _made_up_for(module, gram, rounded)
     module.clip_ratio.copy_(_ratio_of(scale, module.weight, bits))
 
 
-def _rounded(weights: Floats, factor: Floats, steps: Floats, bits: int) -> Floats:
-    """Return codes times steps for weights [outputs, unknowns]; `factor` is upper triangular."""
-    limit = 2.0 ** (bits - 1) - 1
+def _thin(module: nn.Module, gram: Tensor) -> None:
+    """Set weights that do not stay to zero, columns in turn; what follows makes up for each."""
+    _made_up_for(module, gram, lambda group: lambda column: column)
+
+
+def _made_up_for(module: nn.Module, gram: Tensor, by: Callable[[int], Replace]) -> None:
+    """Replace every column of weights, those of a group by `by(group)`; zeros stay zeros."""
+    groups, unknowns = gram.shape[:2]
+    factor = torch.linalg.cholesky(torch.linalg.inv(gram), upper=True)
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    left = weight.detach().reshape(groups, -1, unknowns)
+    stays, kept = torch.ones_like(left, dtype=torch.bool), kept_weights(module)
+    if kept is not None:
+        stays = kept.reshape(left.shape)
+    made = [
+        _columns(w.double().numpy(), f.double().numpy(), k.numpy(), by(group))
+        for group, (w, f, k) in enumerate(zip(left, factor, stays, strict=True))
+    ]
+    found = torch.from_numpy(np.stack(made)).to(weight.dtype)
+    weight.data.copy_(found.reshape(weight.shape))
+
+
+def _columns(weights: Floats, factor: Floats, stays: Bools, replace: Replace) -> Floats:
+    """Return what replaces weights [outputs, unknowns]; `factor` is upper triangular."""
     left = np.ascontiguousarray(weights.T)
-    codes = np.empty_like(left)
+    made = np.empty_like(left)
     for start in range(0, len(left), _BLOCK):
         end = min(start + _BLOCK, len(left))
         errors = np.empty((end - start, left.shape[1]))
         for column in range(start, end):
-            now = left[column] / steps
-            code = np.where(now >= 0, 1.0, -1.0) if bits == 1 else np.rint(now)
-            codes[column] = code if bits == 1 else np.clip(code, -limit, limit)
-            error = (now - codes[column]) * steps / factor[column, column]
+            made[column] = np.where(stays[:, column], replace(left[column]), 0.0)
+            error = (left[column] - made[column]) / factor[column, column]
             errors[column - start] = error
             left[column + 1 : end] -= factor[column, column + 1 : end, None] * error
         left[end:] -= factor[start:end, end:].T @ errors
-    rounded: Floats = (codes * steps).T
-    return rounded
+    found: Floats = made.T
+    return found
 
 
 def _ratio_of(scale: Tensor, weight: Tensor, bits: int) -> Tensor:

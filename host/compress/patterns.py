@@ -1,0 +1,106 @@
+"""Fine-grained pruning: which single weights of a layer go, by pattern; widths stay.
+
+A pattern sees the weights of a layer as [outputs, weights of one output] and returns which stay. An
+output never loses all of its weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from host.policy import Policy
+from host.registry import Registry
+
+Floats = NDArray[np.float64]
+Kept = NDArray[np.bool_]
+# (magnitudes [outputs, unknowns], share that goes, generator) -> which stay
+Pattern = Callable[[Floats, float, np.random.Generator], Kept]
+
+PATTERNS: Registry[Pattern] = Registry("pattern")
+# Outputs that a NEON register of float32 holds, and of which a block has one weight each.
+BLOCK = 4
+# Of so many weights in a row the pattern 2:4 keeps half.
+RUN, RUN_KEPT = 4, 2
+TWO_OF_FOUR = "2:4"
+
+
+@PATTERNS.register("magnitude")
+def magnitude(weights: Floats, share: float, rng: np.random.Generator) -> Kept:
+    """The smallest weights of the layer go (Han et al. 2015)."""
+    return _largest(weights, share)
+
+
+@PATTERNS.register("random")
+def random(weights: Floats, share: float, rng: np.random.Generator) -> Kept:
+    """Chance alone."""
+    return _largest(rng.random(weights.shape), share)
+
+
+@PATTERNS.register("block")
+def block(weights: Floats, share: float, rng: np.random.Generator) -> Kept:
+    """Blocks of four neighbouring outputs, one weight of each, go together: 4 x 1, for NEON."""
+    outputs, unknowns = weights.shape
+    blocks = -(-outputs // BLOCK)
+    padded = np.zeros((blocks * BLOCK, unknowns))
+    padded[:outputs] = weights
+    kept = _largest(padded.reshape(blocks, BLOCK, unknowns).sum(1), share)
+    return np.repeat(kept, BLOCK, 0)[:outputs]
+
+
+@PATTERNS.register(TWO_OF_FOUR)
+def two_of_four(weights: Floats, share: float, rng: np.random.Generator) -> Kept:
+    """Of every four weights in a row the two largest stay, whatever the share."""
+    outputs, unknowns = weights.shape
+    runs = -(-unknowns // RUN)
+    padded = np.full((outputs, runs * RUN), -1.0)
+    padded[:, :unknowns] = weights
+    order = np.argsort(-padded.reshape(outputs, runs, RUN), axis=2, kind="stable")
+    kept = np.zeros((outputs, runs, RUN), dtype=bool)
+    np.put_along_axis(kept, order[:, :, :RUN_KEPT], True, 2)
+    return kept.reshape(outputs, -1)[:, :unknowns]
+
+
+def _largest(scores: Floats, share: float) -> Kept:
+    """Keep the largest scores [rows, columns] but for a share, and one of every row at least."""
+    kept = np.ones(scores.shape, dtype=bool)
+    gone = np.argsort(scores, axis=None, kind="stable")[: round(share * scores.size)]
+    kept.flat[gone] = False
+    kept[np.arange(len(scores)), scores.argmax(1)] = True
+    return kept
+
+
+def thin(network: nn.Module, policy: Policy) -> nn.Module:
+    """Zero the weights that a policy removes from a network in place, and return it.
+
+    What stays is remembered beside the weights (`kept_weights`), so that neither solving nor
+    training brings a weight back.
+    """
+    for form in policy.layers:
+        if form.zeros:
+            layer = network.get_submodule(form.layer)
+            kept = which(layer, form.pruner, form.zeros / 100, form.layer)
+            layer.register_buffer("kept_weights", kept, persistent=False)
+            weight: Tensor = layer.weight  # type: ignore[assignment]
+            weight.data.mul_(kept)
+    return network
+
+
+def which(layer: nn.Module, pattern: str, share: float, name: str) -> Tensor:
+    """Return which weights of a layer stay, shaped as they are; `name` seeds what is random."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    magnitudes = weight.detach().abs().flatten(1).double().numpy()
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    kept = PATTERNS[pattern](magnitudes, share, np.random.default_rng(seed))
+    return torch.from_numpy(kept).view(weight.shape)
+
+
+def kept_weights(layer: nn.Module) -> Tensor | None:
+    """Return which weights of a layer stay; None for a dense one."""
+    found: Tensor | None = getattr(layer, "kept_weights", None)
+    return found
