@@ -2,11 +2,13 @@
 
 Layer by layer DDPG sets how much is pruned and with how many bits the layer computes; Rainbow,
 which sees what the actor's last hidden layer makes of the state, chooses by which measure channels
-go. Both get the one reward of the episode, read off a table of lost accuracy against saved energy.
-One shot: nothing is trained, neither during the search nor after it.
+go, or in which pattern single weights do. Both get the one reward of the episode, read off a table
+of lost accuracy against saved energy. One shot: nothing is trained, neither during the search nor
+after it.
 
 The first policy, whole layers in int8, is the dense network that losses and savings are from.
-Coupled layers are decided once, where the first of them stands.
+Coupled layers lose channels together, as decided where the first of them stands; layers whose
+channels may not go lose single weights.
 """
 
 from __future__ import annotations
@@ -30,8 +32,13 @@ from host.types import Evaluation, Layer
 FIGURES = ("linear", "index", "in", "out", "kernel", "stride", "positions", "params", "macs")
 # Energy spent so far, energy that remains, the ratio and the bits before.
 MEMORY = 4
-# As host.compress.pruners registers them, which the search does not import.
-ALGORITHMS = (L1, "l2", "bernoulli", "median", "reconstruction")
+# As host.compress.pruners and host.compress.patterns register them, which the search does not
+# import: whole channels, then single weights.
+COARSE = (L1, "l2", "bernoulli", "median", "reconstruction")
+FINE = ("magnitude", "random", "block", "2:4")
+ALGORITHMS = (*COARSE, *FINE)
+# The pattern 2:4 has one share of zeros.
+FIXED_ZEROS = {"2:4": 50}
 # Lost points of accuracy and saved shares of energy at which a new row or column begins.
 LOSSES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.10)
 SAVINGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -44,14 +51,16 @@ class CompositeSettings(LayerwiseSettings):
     """`[search.agent]` of strategy `composite`.
 
     `rewards` is the table, row by row (7 rows of lost accuracy, 10 columns of saved energy); empty
-    for the built-in one. `parts` and `uniform_bits` take a part of the agent away: `ddpg` removes
-    channels by L1 alone, `rainbow` keeps the share `kept` everywhere, in int8.
+    for the built-in one. `parts`, `families` and `uniform_bits` take a part of the agent away:
+    `ddpg` removes channels by L1 alone, `rainbow` keeps the share `kept` everywhere, in int8;
+    `coarse` removes channels alone, `fine` single weights.
     """
 
     least_bits: int = 2
     most_pruned: float = 0.8
     rewards: tuple[float, ...] = ()
     parts: Literal["both", "ddpg", "rainbow"] = "both"
+    families: Literal["both", "coarse", "fine"] = "both"
     uniform_bits: int = 0
     kept: float = 0.7
     rainbow_hidden: int = 128
@@ -80,7 +89,7 @@ class Composite:
         self.places = [
             i
             for i, layer in enumerate(self.layers)
-            if space.prunable(layer) or len(space.modes(layer)) > 1
+            if space.prunable(layer) or space.thins(layer) or len(space.modes(layer)) > 1
         ]
         self.table = layer_table(self.layers, FIGURES)
         own, width = s.during(problem.episodes), len(FIGURES) + MEMORY
@@ -102,7 +111,7 @@ class Composite:
         if self.dense is None:
             return uniform_int8(self.problem.space)
         self.ddpg.begin()
-        trace, choices = _Trace([], [], [], []), dict[str, Choice]()
+        trace, choices = _Trace([], [], [], [], []), dict[str, Choice]()
         ratio, bits = 0.0, float(INT8_BITS)
         for place in self.places:
             layer = self.layers[place]
@@ -131,7 +140,8 @@ class Composite:
         else:
             self.ddpg.episode += 1
         if self.settings.parts != "ddpg" and trace.algorithms:
-            self.rainbow.learn(np.asarray(trace.seen), np.asarray(trace.algorithms), reward)
+            seen, chosen = np.asarray(trace.seen), np.asarray(trace.algorithms)
+            self.rainbow.learn(seen, chosen, reward, np.asarray(trace.legal))
 
     def reward(self, lost: float, saved: float) -> float:
         """Return the table's entry for lost accuracy and saved energy, both as shares."""
@@ -154,19 +164,32 @@ class Composite:
         form = Choice(None, "int8", INT8_BITS, INT8_BITS)
         if bits <= space.max_mix_bits:
             form = Choice(None, "mix", bits, bits)
-        if not space.prunable(layer):
+        legal = self._legal(layer)
+        if not legal.any():
             return form
-        pruner = self._algorithm(trace, state)
-        return replace(form, keep=space.keep_for(layer, ratio), pruner=pruner)
+        pruner = self._algorithm(trace, state, legal)
+        if pruner in COARSE:
+            return replace(form, keep=space.keep_for(layer, ratio), pruner=pruner)
+        return replace(form, pruner=pruner, zeros=FIXED_ZEROS.get(pruner, round(100 * ratio)))
 
-    def _algorithm(self, trace: _Trace, state: NDArray[np.float64]) -> str:
+    def _legal(self, layer: Layer) -> NDArray[np.bool_]:
+        """Return which algorithms a layer may take."""
+        s, space = self.settings, self.problem.space
+        coarse = space.prunable(layer) and s.families != "fine"
+        fine = space.thins(layer) and s.families != "coarse" and s.parts != "ddpg"
+        return np.repeat([coarse, fine], [len(COARSE), len(FINE)])
+
+    def _algorithm(
+        self, trace: _Trace, state: NDArray[np.float64], legal: NDArray[np.bool_]
+    ) -> str:
         """Let Rainbow choose by what the actor sees."""
         if self.settings.parts == "ddpg":
             return L1
         seen = self.ddpg.features(state)
-        chosen = self.rainbow.act(seen)
+        chosen = self.rainbow.act(seen, legal)
         trace.seen.append(seen)
         trace.algorithms.append(chosen)
+        trace.legal.append(legal)
         return ALGORITHMS[chosen]
 
     def _state(
@@ -203,6 +226,7 @@ class _Trace:
     actions: list[NDArray[np.float64]]
     seen: list[NDArray[np.float64]]
     algorithms: list[int]
+    legal: list[NDArray[np.bool_]]
 
 
 def _table(rewards: tuple[float, ...]) -> NDArray[np.float64]:

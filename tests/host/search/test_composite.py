@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from host.compress.patterns import PATTERNS
+from host.compress.pruners import PRUNERS
 from host.errors import RecipeError
 from host.policy import L1, Policy, uniform_int8
-from host.search.composite import ALGORITHMS, Composite, built_in_rewards
+from host.search.composite import ALGORITHMS, COARSE, FINE, Composite, built_in_rewards
 from host.search.strategy import make_strategy
 from host.types import Evaluation
 from tests.host.search.toy import GRAPH, SPACE, evaluate, problem
@@ -78,7 +80,7 @@ def test_states_have_thirteen_features_and_rainbow_sees_the_actors() -> None:
     assert agent.trace is not None
     assert {len(state) for state in agent.trace.states} == {13}
     assert {len(seen) for seen in agent.trace.seen} == {QUICK["hidden"][1]}
-    assert len(agent.trace.algorithms) == len(DRIVERS)
+    assert len(agent.trace.algorithms) == len(GRAPH.layers)
     assert np.isfinite(np.asarray(agent.trace.states)).all()
 
 
@@ -91,7 +93,7 @@ def test_it_learns_to_save_energy_at_little_loss() -> None:
 
 def test_rainbow_finds_the_one_measure_that_does_no_harm() -> None:
     """Where every other measure costs a point a layer, the harmless one is chosen."""
-    agent = composite(parts="rainbow")
+    agent = composite(parts="rainbow", families="coarse")
     for _ in range(160):
         policy = agent.ask()
         pruned = [policy[name] for name in DRIVERS if policy[name].keep < 32]
@@ -106,11 +108,30 @@ def test_parts_can_be_taken_away() -> None:
         assert {p.pruner for p in policy.layers} == {L1}
     for policy, _ in walked(composite(parts="rainbow"), 6)[1:]:
         assert {p.mode for p in policy.layers} == {"int8"}
-        assert {p.keep for p in policy.layers if p.layer in DRIVERS} == {24}
+        gone = {(p.keep, p.zeros) for p in policy.layers if p.layer in DRIVERS}
+        assert gone <= {(24, 0), (32, 30), (32, 50)}
+    for policy, _ in walked(composite(families="coarse"), 6)[1:]:
+        assert not any(p.zeros for p in policy.layers)
+    for policy, _ in walked(composite(families="fine"), 6)[1:]:
+        assert all(p.keep == 32 for p in policy.layers)
+        assert {p.zeros for p in policy.layers if p.pruner == "2:4"} <= {50}
     for policy, _ in walked(composite(uniform_bits=4), 6)[1:]:
         assert {p.weight_bits for p in policy.layers[1:]} <= {4}
     named = {p.pruner for policy, _ in walked(composite(), 30) for p in policy.layers}
     assert named <= set(ALGORITHMS) and len(named) > 2
+
+
+def test_layers_whose_channels_may_not_go_lose_single_weights() -> None:
+    last = GRAPH.layers[-1].name
+    found = [policy[last] for policy, _ in walked(composite(), 12)[1:]]
+    assert {p.keep for p in found} == {32}
+    assert any(p.zeros for p in found)
+    assert {p.pruner for p in found} <= {L1, *FINE}
+
+
+def test_the_algorithms_are_those_that_exist() -> None:
+    assert set(COARSE) == set(PRUNERS)
+    assert set(FINE) == set(PATTERNS)
 
 
 def test_without_energies_it_says_so() -> None:
