@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import TypeVar
 
 from hil_lab.console import Reporter
-from hil_lab.inventory import LOCAL, open_board, supply_of
+from hil_lab.held import LEASE_WAIT_S, care_of
+from hil_lab.inventory import LOCAL, open_board
 from hil_lab.workbench import Workbench
 from host.artifact import Artifact
-from host.boards.care import Care
 from host.boards.client import BoardClient
 from host.boards.drift import DriftWatch
 from host.boards.protocol import PROTOCOLS
@@ -28,7 +28,7 @@ from host.rack import Rack
 from host.registry import did_you_mean
 from host.store import Store
 
-LEASE_WAIT_S, LEASE_TTL_S = 600.0, 60.0
+LEASE_TTL_S = 60.0
 PROGRAM, MANIFEST = "reference", "manifest.json"
 BoardMeter = FleetMeter | Rack
 S = TypeVar("S")
@@ -193,7 +193,7 @@ def lease(wanted: Wanted, stack: ExitStack, boards: Sequence[Reached]) -> list[B
     """
 
     def session(board: Reached) -> BoardSession:
-        care = Care(wanted.reporter.say, supply_of(board.name), wait_s=LEASE_WAIT_S)
+        care = care_of(board.name, wanted.reporter)
         lasting = board.client.lease(wanted.holder, wanted.ttl_s, LEASE_WAIT_S, care=care)
         return stack.enter_context(lasting)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hil_lab.console import print_json, print_table, print_text
-from hil_lab.inventory import open_board
+from hil_lab.held import held
 from hil_lab.programs import given_program, kept_by_digest, kept_program
 from host.artifact import Artifact
 from host.boards.compare import Comparison, compare
 from host.boards.protocol import PROTOCOL, PROTOCOLS
 from host.boards.receipts import Check, check
+from host.boards.session import BoardSession
 from host.boards.types import Conditions, Measurement
 from host.errors import CallerError
 from host.stats import Interval
@@ -77,17 +79,20 @@ def _again(kept: Kept, store: Store, arguments: argparse.Namespace) -> tuple[str
             f"the program of {kept.name} was not kept: name a folder that holds it with --artifact"
         )
     anchor = kept_by_digest(store.path.parent, before.anchor) if before.anchor else None
-    with open_board(arguments.board or before.board) as client:
-        kind = client.describe().kind
-        if kind != before.fingerprint.get("kind"):
+    again = partial(
+        BoardSession.measure,
+        artifact=kept.artifact,
+        protocol=before.protocol,
+        synthetic_weights=True,
+        anchor=anchor,
+    )
+    with held(arguments.board or before.board, "repro", silent=arguments.json) as board:
+        if board.info.kind != before.fingerprint.get("kind"):
             raise CallerError(
-                f"{kept.name} was measured on {before.fingerprint.get('kind')}, {kind} is another "
-                "kind of board"
+                f"{kept.name} was measured on {before.fingerprint.get('kind')}, "
+                f"{board.info.kind} is another kind of board"
             )
-        with client.lease("repro") as session:
-            after = session.measure(
-                kept.artifact, before.protocol, synthetic_weights=True, anchor=anchor
-            )
+        after = board.do(again)
     return store.add_measurement(after), after
 
 
