@@ -60,6 +60,16 @@ class Leases:
         lease = self.current()
         return self._clock_s() - lease.granted_s if lease else 0.0
 
+    def wait_s(self) -> float | None:
+        """Return about how long somebody who asks now would wait; None where nobody can tell."""
+        with self._lock:
+            now_s = self._clock_s()
+            self._settle(now_s)
+            lease, ahead = self._lease, len(self._queue)
+            if lease is None and not ahead:
+                return 0.0
+            return self._history.wait_s(now_s - lease.granted_s if lease else None, ahead)
+
     def waiting(self) -> int:
         """Return how many wait for the board."""
         with self._lock:

@@ -80,6 +80,7 @@ class BoardService(Holding, board_pb2_grpc.BoardServicer):  # type: ignore[misc]
             reason=reason,
             queue_length=self._leases.waiting(),
             held_s=self._leases.held_s(),
+            wait_s=self._leases.wait_s(),
         )
 
     @unary

@@ -7,7 +7,6 @@ changed, and not the program.
 from __future__ import annotations
 
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from firmware_setup.ca.lab import LabCA
+from hil_lab.baselines import baseline_path
 from hil_lab.experiment import target_of
 from hil_lab.inventory import open_board
 from host.artifact import Artifact
@@ -111,7 +111,7 @@ class Examiner:
         latency = measurement.latency_ms
         said = (
             f"{latency.median:.3f} ms [{latency.low:.3f}, {latency.high:.3f}], noise "
-            f"{100 * noise(measurement):.1f} %, {measurement.verdict}"
+            f"{100 * measurement.noise_ratio:.1f} %, {measurement.verdict}"
         )
         # A brief baseline is for machines whose time says nothing.
         trusted = measurement.verdict != "invalid" or self.plan is QUICK
@@ -157,7 +157,7 @@ def welcome(
             return Welcome(name, (Finding("board", str(e), False),))
         info = client.describe()
     certificate = baseline(info, measurement)
-    path = folder / f"{name}-baseline.json"
+    path = baseline_path(name, folder)
     _write(path, {**certificate, "signature": ca.sign(canonical_json(certificate).encode())})
     return Welcome(name, (*findings, *measured), str(path))
 
@@ -178,7 +178,7 @@ def baseline(info: BoardInfo, measurement: Measurement) -> dict[str, Any]:
         "agent_version": info.agent_version,
         "anchor": {"layer": asdict(ANCHOR), "structure": measurement.structure},
         "latency_ms": [latency.median, latency.low, latency.high],
-        "noise_ratio": noise(measurement),
+        "noise_ratio": measurement.noise_ratio,
         "clock_mhz": first.clock_mhz if first else None,
         "temperature_c": [x.temperature_c if x else None for x in (first, last)],
         "idle_w": energy.idle_w if energy else None,
@@ -187,12 +187,6 @@ def baseline(info: BoardInfo, measurement: Measurement) -> dict[str, Any]:
         "verdict": measurement.verdict,
         "reasons": list(measurement.reasons),
     }
-
-
-def noise(measurement: Measurement) -> float:
-    """Return the standard deviation of all samples over their mean."""
-    samples = measurement.samples_ns
-    return statistics.pstdev(samples) / statistics.fmean(samples)
 
 
 def _state(info: BoardInfo) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlite_utils
 
-from host.boards.types import Measurement
+from host.boards.types import Look, Measurement
 from host.canonical import canonical_json, digest
 from host.errors import StoreError
 from host.policy import Policy
@@ -41,6 +41,11 @@ INVALIDATE = """INSERT OR IGNORE INTO invalid (measurement, reason)
 QUARANTINE = """INSERT INTO anchor (board, fingerprint, mark, reason)
     VALUES (?2, ?3, (SELECT coalesce(max(rowid), 0) FROM measurement), ?1)
     ON CONFLICT (board, fingerprint) DO UPDATE SET mark = excluded.mark, reason = excluded.reason"""
+
+
+LOOKS = """SELECT m.created_at, m.record, b.measurement FROM measurement m
+    JOIN baseline b USING (structure, fingerprint, protocol, board)
+    WHERE m.board = ? AND m.fingerprint = ? ORDER BY m.rowid DESC"""
 
 
 @contextmanager
@@ -178,6 +183,15 @@ class Store:
         }
         with self._guarded():
             self._db["baseline"].insert(row, ignore=True)
+
+    def last_look(self, board: str, fingerprint: str) -> Look | None:
+        """Return what a board's anchor took last beside its baseline, None where neither is."""
+        with self._guarded():
+            for at, record, baseline in self._db.execute(LOOKS, [board, fingerprint]):
+                measured = Measurement.from_dict(json.loads(record))
+                if measured.verdict != "invalid":
+                    return Look(at, measured, self.measurement(baseline))
+        return None
 
     def anchored(self, board: str, fingerprint: str) -> None:
         """Note that a board's anchor was good: what it measured so far stands."""

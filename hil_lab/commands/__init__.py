@@ -213,7 +213,10 @@ def _boards(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--protocol", default="search", help="quick, search, report or compare")
     parser.add_argument("--anchor", help="an artifact folder to interleave with what is measured")
-    parser.add_argument("--store", help="keep the measurement here, such as runs/store.db")
+    parser.add_argument(
+        "--store",
+        help="measure: keep the measurement here; list: what is known of boards (runs/store.db)",
+    )
     parser.add_argument("--power", action="store_true", help="reset: switch it off and on first")
     _record(parser)
     _json(parser)

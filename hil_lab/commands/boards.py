@@ -19,12 +19,13 @@ from host.boards.protocol import PROTOCOLS
 from host.boards.types import BoardInfo, Measurement, Profile
 from host.errors import CallerError
 from host.registry import did_you_mean
+from host.store import Store
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one of the actions."""
     if arguments.action == "list":
-        return print_list(json=arguments.json)
+        return print_list(json=arguments.json, store=arguments.store)
     if arguments.action in CARE:
         return CARE[arguments.action](_board(arguments), arguments)
     actions = {"show": _show, "measure": _measure, "profile": _profile, "doctor": _doctor}
@@ -84,9 +85,6 @@ def _keep(measurement: Measurement, store: str | None) -> str:
     """Keep a measurement where that is asked for, and return its name."""
     if not store:
         return ""
-    # Only here: the other actions need no database.
-    from host.store import Store
-
     kept = Store(Path(store))
     try:
         return kept.add_measurement(measurement)

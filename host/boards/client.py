@@ -214,4 +214,5 @@ def _info(reply: Any) -> BoardInfo:
         reason=reply.reason,
         queue_length=reply.queue_length,
         held_s=reply.held_s,
+        wait_s=reply.wait_s if reply.HasField("wait_s") else None,
     )

@@ -47,6 +47,21 @@ def test_a_refusal_says_place_and_estimate(leases: Leases, clock: Clock) -> None
     assert caught.value.details == (("hil-place", "2"), ("hil-wait-s", "540"))
 
 
+def test_a_newcomer_is_told_about_how_long_without_standing_in_the_queue(
+    leases: Leases, clock: Clock
+) -> None:
+    assert leases.wait_s() == 0
+    held(leases, clock, 300)
+    assert leases.wait_s() == 0
+    leases.acquire("ann", 3600, "a")
+    clock.now += 60
+    assert leases.wait_s() == 240
+    with pytest.raises(Busy):
+        leases.acquire("bob", 60, "b", wait=True)
+    assert leases.wait_s() == 540
+    assert leases.waiting() == 1
+
+
 def test_nobody_knows_how_long_before_a_lease_has_ended(leases: Leases) -> None:
     leases.acquire("ann", 60, "a")
     with pytest.raises(Busy, match=r"1st in the queue$"):
