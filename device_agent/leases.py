@@ -37,13 +37,18 @@ class Lease:
 class Leases:
     """At most one live lease; the clock is in seconds and never goes back."""
 
-    def __init__(self, fence_file: Path, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        fence_file: Path,
+        clock_s: Callable[[], float] = time.monotonic,
+        history: History | None = None,
+    ) -> None:
         self._fence_file = fence_file
         self._clock_s = clock_s
         self._lock = threading.Lock()
         self._lease: Lease | None = None
         self._queue = Queue()
-        self._history = History()
+        self._history = history or History()
 
     def current(self) -> Lease | None:
         """Return the live lease, if any."""

@@ -191,7 +191,8 @@ def baseline(info: BoardInfo, measurement: Measurement) -> dict[str, Any]:
 
 def _state(info: BoardInfo) -> Iterator[Finding]:
     well = info.state != "quarantined"
-    yield Finding("state", info.state, well, info.reason)
+    remedy = f"{info.reason}: mend it, then hil-lab boards reset {info.name}"
+    yield Finding("state", info.state, well, remedy)
     yield Finding("can", ", ".join(info.capabilities))
 
 

@@ -97,8 +97,14 @@ def _known(row: dict[str, Any], lab: Store | None) -> dict[str, Any]:
         "noise_ratio": look.measured.noise_ratio if look else certified.get("noise_ratio"),
         "drift_ratio": look.drift_ratio if look else None,
         "looked_at": look.at if look else "",
-        "why": row["why"] or (lab.quarantined(row["name"], fingerprint) if lab else ""),
+        "why": row["why"] or (_doubt(lab, row["name"], fingerprint) if lab else ""),
     }
+
+
+def _doubt(lab: Store, board: str, fingerprint: str) -> str:
+    """Return why a search gave up a board that has not been looked at since, or ''."""
+    reason = lab.quarantined(board, fingerprint)
+    return f"at the last look {reason}" if reason else ""
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

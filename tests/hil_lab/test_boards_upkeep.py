@@ -91,7 +91,7 @@ def test_the_list_shows_what_the_lab_knows_of_drift_and_noise(client: BoardClien
     assert row["drift_ratio"] == pytest.approx(1031 / 1001 - 1)
     assert row["noise_ratio"] == pytest.approx(0.00079, rel=0.01)
     assert row["throttling"] == [] and row["looked_at"].endswith("Z")
-    assert row["why"] == "the anchor is +3.0% off"
+    assert row["why"] == "at the last look the anchor is +3.0% off"
     assert "+3.0%" in hil_lab("boards", "list", "--store", "lab.db").out
     assert "no such store" in hil_lab("boards", "list", "--store", "x.db").err
 
