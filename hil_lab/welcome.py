@@ -23,11 +23,9 @@ from host.boards.client import BoardClient
 from host.boards.protocol import QUICK, REPORT, MeasureProtocol
 from host.boards.types import BoardInfo, Conditions, Measurement
 from host.canonical import canonical_json
-from host.dataset.kernels import KernelSpec, LayerPrograms
+from host.dataset.anchor import ANCHOR, anchor_program
 from host.errors import BoardError, StoreError
 
-# A convolution that keeps one core at its peak: what it takes depends on the clock alone.
-ANCHOR = KernelSpec("conv", 64, 64, 28, 3, 1, 1)
 BURN_IN_S = 600.0
 LEAST_FREE_BYTES = 300 << 20
 HOT_C = 75.0
@@ -104,7 +102,7 @@ class Examiner:
         """Burn the board in on the anchor, then measure that; raises BoardError."""
         info = self.client.describe()
         with tempfile.TemporaryDirectory(prefix="hil-anchor-") as folder:
-            artifact = anchor_of(info, Path(folder))
+            artifact = anchor_program(target_of(info.arch), Path(folder))
             with self.client.lease("baseline") as session:
                 found = tuple(self._burn_in(session, artifact))
                 measurement = session.measure(artifact, self.plan, synthetic_weights=True)
@@ -160,11 +158,6 @@ def welcome(
     path = baseline_path(name, folder)
     _write(path, {**certificate, "signature": ca.sign(canonical_json(certificate).encode())})
     return Welcome(name, (*findings, *measured), str(path))
-
-
-def anchor_of(info: BoardInfo, folder: Path) -> Artifact:
-    """Build the anchor for a board."""
-    return LayerPrograms(target_of(info.arch)).build(asdict(ANCHOR), folder)
 
 
 def baseline(info: BoardInfo, measurement: Measurement) -> dict[str, Any]:
