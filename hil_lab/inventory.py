@@ -225,6 +225,11 @@ def default_inventory() -> dict[str, BoardEntry]:
     return read_inventory(DEFAULT_INVENTORY) if DEFAULT_INVENTORY.exists() else {}
 
 
+def is_built_in(name: str) -> bool:
+    """Whether a board is one that needs no inventory: this machine, a simulated or a replayed."""
+    return name == LOCAL or name.startswith((KIND, REPLAY))
+
+
 def _built_in(name: str) -> Machine | None:
     if name == LOCAL:
         return local_machine(LOCAL)

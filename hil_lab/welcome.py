@@ -21,6 +21,7 @@ from hil_lab.inventory import open_board
 from host.artifact import Artifact
 from host.boards.client import BoardClient
 from host.boards.protocol import QUICK, REPORT, MeasureProtocol
+from host.boards.receipts import check
 from host.boards.types import BoardInfo, Conditions, Measurement
 from host.canonical import canonical_json
 from host.dataset.anchor import ANCHOR, anchor_program
@@ -111,11 +112,15 @@ class Examiner:
             f"{latency.median:.3f} ms [{latency.low:.3f}, {latency.high:.3f}], noise "
             f"{100 * measurement.noise_ratio:.1f} %, {measurement.verdict}"
         )
+        receipt = check(measurement)
+        signed = receipt.state == "signed"
+        whose = f"signed by key {receipt.key}, which the baseline certifies"
         # A brief baseline is for machines whose time says nothing.
         trusted = measurement.verdict != "invalid" or self.plan is QUICK
         return measurement, (
             *found,
             Finding("anchor", said, trusted, "; ".join(measurement.reasons)),
+            Finding("receipts", whose if signed else receipt.why),
         )
 
     def _burn_in(self, session: Any, artifact: Artifact) -> Iterator[Finding]:
@@ -161,9 +166,12 @@ def welcome(
 
 
 def baseline(info: BoardInfo, measurement: Measurement) -> dict[str, Any]:
-    """Return what a board was: its fingerprint, and the anchor's time, noise, clock and watts."""
+    """Return what a board was: its fingerprint, and the anchor's time, noise, clock and watts.
+
+    The key that signed the anchor's receipt is from then on the board's.
+    """
     first, last = measurement.blocks[0].start, measurement.blocks[-1].end
-    latency, energy = measurement.latency_ms, measurement.energy
+    latency, energy, receipt = measurement.latency_ms, measurement.energy, measurement.receipt
     return {
         "board": info.name,
         "kind": info.kind,
@@ -177,6 +185,7 @@ def baseline(info: BoardInfo, measurement: Measurement) -> dict[str, Any]:
         "idle_w": energy.idle_w if energy else None,
         "active_w": energy.active_j / energy.active_s if energy and energy.active_s else None,
         "protocol": asdict(measurement.protocol),
+        "receipt_key": receipt.key if receipt and check(measurement).state == "signed" else "",
         "verdict": measurement.verdict,
         "reasons": list(measurement.reasons),
     }

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hil_lab.certified import certified_key
 from hil_lab.console import print_json, print_table, print_text
 from hil_lab.held import held
 from hil_lab.programs import given_program, kept_by_digest, kept_program
@@ -65,7 +66,7 @@ def _kept(store: Store, arguments: argparse.Namespace) -> Kept:
         name=name,
         measurement=measurement,
         measured_at=store.measured_at(name),
-        receipt=check(measurement),
+        receipt=check(measurement, certified_key(measurement.board)),
         invalid=store.invalid([name]).get(name, ""),
         artifact=artifact,
     )
@@ -97,8 +98,7 @@ def _again(kept: Kept, store: Store, arguments: argparse.Namespace) -> tuple[str
 
 
 def _status(kept: Kept, found: Comparison | None) -> int:
-    honest = kept.receipt.state in ("signed", "unsigned")
-    return 0 if honest and (found is None or found.outcome == "same") else 1
+    return 0 if kept.receipt.honest and (found is None or found.outcome == "same") else 1
 
 
 def command(kept: Kept) -> str:
@@ -202,9 +202,13 @@ def _state(conditions: Conditions | None) -> str:
 
 
 def _receipt(found: Check) -> str:
-    if found.state == "signed":
-        return f"signed by the board's key {found.key}; numbers, conditions and verdict fit"
-    return f"{found.state.upper()}: {found.why}" if found.state != "unsigned" else found.why
+    if found.state != "signed":
+        return found.why if found.state == "unsigned" else f"{found.state.upper()}: {found.why}"
+    whose = {
+        "certified": f"{found.key}, which the lab certified",
+        "another": f"{found.key}, ANOTHER KEY than the board's: {found.why}",
+    }.get(found.signer, f"{found.key}, which nobody certified: {found.why}")
+    return f"numbers, conditions and verdict fit; signed by key {whose}"
 
 
 def _pairs(m: Measurement) -> str:
