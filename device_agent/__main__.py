@@ -14,10 +14,12 @@ from pathlib import Path
 import grpc
 
 from device_agent.child import sandbox_lacks
+from device_agent.cores import Cores
 from device_agent.errors import AgentError
 from device_agent.local import local_machine
 from device_agent.measure import Machine
 from device_agent.notify import answers, notified
+from device_agent.preparation import Preparation
 from device_agent.server import LOOPBACK, ServerOptions, make_server
 
 STOP_GRACE_S = 2.0
@@ -32,8 +34,14 @@ def run_agent(argv: Sequence[str] | None = None) -> int:
         return 1
 
     def machine() -> Machine:
+        prepared = Preparation(Cores.of_machine() if args.pin else None, aslr=args.aslr)
+        prepared.settle_daemon()
         return local_machine(
-            args.name, args.kind, meter_name=args.meter, require_sandbox=args.require_sandbox
+            args.name,
+            args.kind,
+            meter_name=args.meter,
+            require_sandbox=args.require_sandbox,
+            preparation=prepared,
         )
 
     return serve(args, machine)
@@ -89,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--meter", default="", help="a power meter: NAME[:OPTION], or none")
     parser.add_argument(
         "--require-sandbox", action="store_true", help="run no program that cannot be confined"
+    )
+    parser.add_argument(
+        "--pin", action="store_true", help="programs on the last cores, the daemon on the first"
+    )
+    parser.add_argument(
+        "--no-aslr", dest="aslr", action="store_false", help="the same addresses in every run"
     )
     return parser
 

@@ -183,6 +183,9 @@ def _provision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--meter", action="append", default=[], help="such as ina226@0x40")
     parser.add_argument("--burn-in", type=float, default=10.0, help="minutes of full load")
     parser.add_argument("--quick", action="store_true", help="no burn-in, a short baseline")
+    parser.add_argument(
+        "--no-aslr", dest="aslr", action="store_false", help="the same addresses in every run"
+    )
     parser.add_argument("--cloud-init", action="store_true", help="write a card's user-data")
     _json(parser)
 
