@@ -40,6 +40,7 @@ def run_agent(argv: Sequence[str] | None = None) -> int:
             args.name,
             args.kind,
             meter_name=args.meter,
+            meter_line=args.meter_line,
             require_sandbox=args.require_sandbox,
             preparation=prepared,
         )
@@ -95,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = serving_parser("hil-lab agent", "Serve this machine.")
     parser.add_argument("--kind", default="local")
     parser.add_argument("--meter", default="", help="a power meter: NAME[:OPTION], or none")
+    parser.add_argument(
+        "--meter-line",
+        default="",
+        metavar="[CHIP:]LINE",
+        help="a pin of this board that is wired to the meter, whose edges align the clocks",
+    )
     parser.add_argument(
         "--require-sandbox", action="store_true", help="run no program that cannot be confined"
     )

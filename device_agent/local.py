@@ -22,17 +22,19 @@ def local_machine(
     root: Path = Path("/"),
     *,
     meter_name: str = "",
+    meter_line: str = "",
     require_sandbox: bool = False,
     preparation: Preparation | None = None,
 ) -> Machine:
     """Describe this machine and what is attached to it.
 
-    Raises Unsupported for a meter that is missing, and for addresses that cannot be fixed.
+    Raises Unsupported for a meter that is missing, for a line to it that cannot be driven, and for
+    addresses that cannot be fixed.
     """
     prepared = preparation or Preparation()
     if not prepared.aslr:
         unrandomised.check()
-    attached = meter(meter_name, root)
+    attached = meter(meter_name, root, meter_line)
     identity = local_identity(name, kind, root)
     fingerprint = {**identity.fingerprint, **prepared.fingerprint(root)}
     identity = replace(identity, fingerprint=fingerprint)
