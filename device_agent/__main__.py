@@ -13,9 +13,10 @@ from pathlib import Path
 
 import grpc
 
+from device_agent.artifacts import DEFAULT_BUDGET_BYTES
 from device_agent.child import sandbox_lacks
 from device_agent.cores import Cores
-from device_agent.errors import AgentError
+from device_agent.errors import NO_ROOM, AgentError
 from device_agent.local import local_machine
 from device_agent.measure import Machine
 from device_agent.notify import answers, notified
@@ -59,7 +60,12 @@ def serve(
     except (ValueError, OSError, AgentError) as e:
         sys.stderr.write(f"error: {e}\n")
         return 2
-    server, port = make_server(machine, args.state, options)
+    try:
+        server, port = make_server(machine, args.state, options)
+    except OSError as e:
+        room = "; free some space there" if e.errno in NO_ROOM else ""
+        sys.stderr.write(f"error: {args.state}: {e.strerror}{room}\n")
+        return 1
     server.start()
     host = args.bind.rpartition(":")[0]
     sys.stdout.write(f"{args.name} listens on {host}:{port}\n")
@@ -89,7 +95,7 @@ def _options(args: argparse.Namespace) -> ServerOptions:
     if args.revoked:
         args.revoked.read_bytes()
     credentials = _credentials(args) if all(files) else None
-    return ServerOptions(args.bind, credentials, revoked=args.revoked)
+    return ServerOptions(args.bind, credentials, args.keep_mb << 20, revoked=args.revoked)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,6 +126,12 @@ def serving_parser(prog: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--bind", default=LOOPBACK, help="address:port, port 0 for a free one")
     parser.add_argument("--state", type=Path, required=True, help="folder for blobs and leases")
     parser.add_argument("--name", default=platform.node())
+    parser.add_argument(
+        "--keep-mb",
+        type=int,
+        default=DEFAULT_BUDGET_BYTES >> 20,
+        help="MiB of uploads to keep; the least recently used go first (default: %(default)s)",
+    )
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--tls-client-ca", type=Path, help="callers must have a certificate of it")

@@ -29,7 +29,7 @@ from host.dataset.records import Records
 from host.dataset.sampling import SAMPLERS
 from host.dataset.spaces import ProgramSpace
 from host.dataset.table import DataTable, table_of
-from host.errors import CallerError, RecipeError
+from host.errors import CallerError, RecipeError, StoreError
 from host.graph import trace_with_plan
 from host.lower.targets import TARGETS, Target
 from host.models import make_network
@@ -199,11 +199,16 @@ def _begun(recipe: DatasetRecipe, folder: Path, target: Target) -> Dataset:
     dataset = Dataset(folder / recipe.name)
     path = dataset.folder / RECIPE
     if not path.is_file():
-        dataset.folder.mkdir(parents=True, exist_ok=True)
         kept = {"recipe": asdict(recipe), "versions": versions(), "target": target.name}
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(kept, indent=1))
-        part.replace(path)
+        try:
+            dataset.folder.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(kept, indent=1))
+            part.replace(path)
+        except OSError as e:
+            raise StoreError(
+                f"cannot write {path}: {e.strerror}; free some space, then collect again"
+            ) from e
     there, asked = asdict(dataset.recipe), asdict(recipe)
     apart = [key for key in asked if key not in _FREE and asked[key] != there[key]]
     if apart:

@@ -1,4 +1,4 @@
-"""One board that a command holds: waited for while it is taken, and brought back if it restarts."""
+"""One board that a command holds, brought back where it restarts in the middle."""
 
 from __future__ import annotations
 
@@ -36,15 +36,12 @@ class Held:
 
 @contextmanager
 def held(name: str, holder: str, *, silent: bool = False) -> Iterator[Held]:
-    """Hold a board by name; raises BoardBusy where others hold it for ten minutes.
+    """Hold a board by name; raises BoardBusy where others do: a person decides whether to wait.
 
-    Waits and repairs are told on standard error, unless `silent`.
+    What is done to bring it back is told on standard error, unless `silent`.
     """
     care = care_of(name, Silent() if silent else RichReporter())
-    with (
-        open_board(name) as client,
-        client.lease(holder, wait_s=LEASE_WAIT_S, care=care) as session,
-    ):
+    with open_board(name) as client, client.lease(holder, care=care) as session:
         yield Held(session)
 
 

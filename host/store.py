@@ -17,7 +17,7 @@ import sqlite_utils
 
 from host.boards.types import Look, Measurement
 from host.canonical import canonical_json, digest
-from host.errors import StoreError
+from host.errors import NO_ROOM, StoreError
 from host.policy import Policy
 from host.schema import MIGRATIONS, connect
 from host.search.episode import Episode
@@ -53,9 +53,13 @@ def _mapped(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.OperationalError, sqlite3.DatabaseError) as e:
-        full = "full" in str(e).lower()
+        # A quota that is used up is an "I/O error" to SQLite.
+        full = any(word in str(e).lower() for word in ("full", "i/o error"))
         remedy = "free some space" if full else "close what else uses it, or restore a copy"
         raise StoreError(f"{path}: {e}; {remedy}, then resume") from e
+    except OSError as e:
+        remedy = "free some space" if e.errno in NO_ROOM else "choose a folder that may be written"
+        raise StoreError(f"{path}: {e.strerror}; {remedy}, then resume") from e
 
 
 class Store:
