@@ -61,8 +61,11 @@ def make_server(
     artifacts = ArtifactStore(state_dir, BlobStore(state_dir, options.budget_bytes))
     leases = Leases(state_dir / "fence", history=History(state_dir / "lasted"))
     quarantine, signer = Quarantine(state_dir / "quarantine"), Signer(state_dir)
-    service = BoardService(machine, leases, artifacts, signer, quarantine)
-    gate = Gate(Revoked(options.revoked) if options.revoked else None, options.calls)
+    revoked = None
+    if options.credentials or options.revoked:
+        revoked = Revoked(options.revoked, state_dir / "revoked")
+    service = BoardService(machine, leases, artifacts, signer, quarantine, revoked)
+    gate = Gate(revoked, options.calls)
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="board"),
         interceptors=(gate, *options.interceptors),

@@ -226,7 +226,7 @@ def _boards(parser: argparse.ArgumentParser) -> None:
 
 
 def _ca(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("init", "issue", "revoke", "list"))
+    parser.add_argument("action", choices=("init", "issue", "revoke", "send", "list"))
     parser.add_argument("name", nargs="?", help="of a board or a person; of the lab, for init")
     parser.add_argument("--ca", help="the authority's folder (default: ~/.config/hil-lab/ca)")
     parser.add_argument("--kind", choices=("board", "person"), default="person")
@@ -238,6 +238,12 @@ def _ca(parser: argparse.ArgumentParser) -> None:
         help="a host name or an address that a board answers to; repeatable",
     )
     parser.add_argument("--days", type=int, default=0, help="how long it is good")
+    parser.add_argument(
+        "--send", action="store_true", help="revoke: tell the boards at once, as send does"
+    )
+    parser.add_argument(
+        "--board", action="append", default=[], help="send: to this one (default: all); repeatable"
+    )
     parser.add_argument("-o", "--out", help="where to write key and certificate")
     _json(parser)
 
@@ -259,7 +265,7 @@ COMMANDS: dict[str, Command] = {
     "provision": Command("make a fresh system a board", _provision, f"{_HERE}.provision"),
     "predict": Command("latency of a model on a modelled board", _predict, f"{_HERE}.predict"),
     "bench": Command(f"benchmarks: {', '.join(BENCHMARKS)}", _bench, f"{_HERE}.bench"),
-    "ca": Command("certificates: init, issue, revoke, list", _ca, f"{_HERE}.ca"),
+    "ca": Command("certificates: init, issue, revoke, send, list", _ca, f"{_HERE}.ca"),
     "simboard": Command(
         "run a simulated board as its own process", _agent, f"{_HERE}.simboard", raw=True
     ),
