@@ -13,11 +13,14 @@ from pathlib import Path
 
 import grpc
 
+from device_agent.artifacts import DEFAULT_BUDGET_BYTES
 from device_agent.child import sandbox_lacks
-from device_agent.errors import AgentError
+from device_agent.cores import Cores
+from device_agent.errors import NO_ROOM, AgentError
 from device_agent.local import local_machine
 from device_agent.measure import Machine
 from device_agent.notify import answers, notified
+from device_agent.preparation import Preparation
 from device_agent.server import LOOPBACK, ServerOptions, make_server
 
 STOP_GRACE_S = 2.0
@@ -32,8 +35,15 @@ def run_agent(argv: Sequence[str] | None = None) -> int:
         return 1
 
     def machine() -> Machine:
+        prepared = Preparation(Cores.of_machine() if args.pin else None, aslr=args.aslr)
+        prepared.settle_daemon()
         return local_machine(
-            args.name, args.kind, meter_name=args.meter, require_sandbox=args.require_sandbox
+            args.name,
+            args.kind,
+            meter_name=args.meter,
+            meter_line=args.meter_line,
+            require_sandbox=args.require_sandbox,
+            preparation=prepared,
         )
 
     return serve(args, machine)
@@ -50,7 +60,12 @@ def serve(
     except (ValueError, OSError, AgentError) as e:
         sys.stderr.write(f"error: {e}\n")
         return 2
-    server, port = make_server(machine, args.state, options)
+    try:
+        server, port = make_server(machine, args.state, options)
+    except OSError as e:
+        room = "; free some space there" if e.errno in NO_ROOM else ""
+        sys.stderr.write(f"error: {args.state}: {e.strerror}{room}\n")
+        return 1
     server.start()
     host = args.bind.rpartition(":")[0]
     sys.stdout.write(f"{args.name} listens on {host}:{port}\n")
@@ -80,7 +95,7 @@ def _options(args: argparse.Namespace) -> ServerOptions:
     if args.revoked:
         args.revoked.read_bytes()
     credentials = _credentials(args) if all(files) else None
-    return ServerOptions(args.bind, credentials, revoked=args.revoked)
+    return ServerOptions(args.bind, credentials, args.keep_mb << 20, revoked=args.revoked)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,7 +103,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kind", default="local")
     parser.add_argument("--meter", default="", help="a power meter: NAME[:OPTION], or none")
     parser.add_argument(
+        "--meter-line",
+        default="",
+        metavar="[CHIP:]LINE",
+        help="a pin of this board that is wired to the meter, whose edges align the clocks",
+    )
+    parser.add_argument(
         "--require-sandbox", action="store_true", help="run no program that cannot be confined"
+    )
+    parser.add_argument(
+        "--pin", action="store_true", help="programs on the last cores, the daemon on the first"
+    )
+    parser.add_argument(
+        "--no-aslr", dest="aslr", action="store_false", help="the same addresses in every run"
     )
     return parser
 
@@ -99,6 +126,12 @@ def serving_parser(prog: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--bind", default=LOOPBACK, help="address:port, port 0 for a free one")
     parser.add_argument("--state", type=Path, required=True, help="folder for blobs and leases")
     parser.add_argument("--name", default=platform.node())
+    parser.add_argument(
+        "--keep-mb",
+        type=int,
+        default=DEFAULT_BUDGET_BYTES >> 20,
+        help="MiB of uploads to keep; the least recently used go first (default: %(default)s)",
+    )
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--tls-client-ca", type=Path, help="callers must have a certificate of it")

@@ -11,15 +11,22 @@ import hashlib
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import grpc
 
+from device_agent.durable import write_durably
 from device_agent.edge import abort
-from device_agent.errors import AgentError, NotAllowed, RevokedCertificate
+from device_agent.errors import (
+    AgentError,
+    NotAllowed,
+    Rejected,
+    RevokedCertificate,
+    Unsupported,
+)
 
 Role = Literal["measure", "administer"]
 ROLE_PREFIX = "hil-lab:role:"
@@ -62,6 +69,7 @@ CALLS: Mapping[str, Call] = {
     f"{_BOARD}Quarantine": Call(),
     f"{_BOARD}Reset": Call("administer"),
     f"{_BOARD}EndLease": Call("administer"),
+    f"{_BOARD}PutRevoked": Call("administer"),
     "/grpc.health.v1.Health/Check": Call(),
     "/grpc.health.v1.Health/Watch": Call(longest_s=_RUN_S),
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Call(),
@@ -98,18 +106,22 @@ def caller_of(context: Any) -> Caller:
 
 
 class Revoked:
-    """Fingerprints of revoked certificates, one a line, read again when the file changes."""
+    """Fingerprints of revoked certificates: of a file that was given, and those that were sent.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    The files are read again when they change. What was sent is kept over restarts and only grows:
+    an older list gives no certificate back.
+    """
+
+    def __init__(self, given: Path | None = None, kept: Path | None = None) -> None:
+        self._given = _ListFile(given) if given else None
+        self._kept = _ListFile(kept, optional=True) if kept else None
         self._lock = threading.Lock()
-        self._seen: tuple[int, int, int] | None = None
-        self._fingerprints: frozenset[str] = frozenset()
 
     def check(self, caller: Caller) -> None:
-        """Raise RevokedCertificate for a revoked caller, or where the list cannot be read."""
+        """Raise RevokedCertificate for a revoked caller, or where a list cannot be read."""
         try:
-            revoked = self._current()
+            with self._lock:
+                revoked = self._current()
         except (OSError, ValueError) as e:
             raise RevokedCertificate(
                 f"the board cannot read its list of revoked certificates ({e}) and serves nobody"
@@ -117,23 +129,57 @@ class Revoked:
         if caller.fingerprint in revoked:
             raise RevokedCertificate(f'the certificate of "{caller.name}" was revoked')
 
-    def _current(self) -> frozenset[str]:
+    def add(self, fingerprints: Sequence[str]) -> int:
+        """Refuse further certificates for good; return how many are refused by now.
+
+        Raises Rejected for what is no fingerprint, Unsupported where nothing can be kept.
+        """
+        if self._kept is None:
+            raise Unsupported("this agent has nowhere to keep a list of revoked certificates")
+        try:
+            sent = frozenset(map(_fingerprint, fingerprints))
+        except ValueError as e:
+            raise Rejected(f"the list of revoked certificates is malformed: {e}") from e
         with self._lock:
-            status = self._path.stat()
-            seen = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if seen != self._seen:
-                self._fingerprints = _fingerprints(self._path.read_text())
-                self._seen = seen
-            return self._fingerprints
+            both = sorted(sent | self._kept.current())
+            write_durably(self._kept.path, "".join(f"{each}\n" for each in both).encode())
+            return len(self._current())
+
+    def _current(self) -> frozenset[str]:
+        files = (self._given, self._kept)
+        return frozenset().union(*(file.current() for file in files if file))
+
+
+class _ListFile:
+    """A list, a fingerprint a line; one that is optional may be missing."""
+
+    def __init__(self, path: Path, *, optional: bool = False) -> None:
+        self.path = path
+        self._optional = optional
+        self._seen: tuple[int, int, int] | None = None
+        self._fingerprints: frozenset[str] = frozenset()
+
+    def current(self) -> frozenset[str]:
+        """Return what it holds now; raises OSError or ValueError where it cannot be read."""
+        if self._optional and not self.path.exists():
+            return frozenset()
+        status = self.path.stat()
+        seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if seen != self._seen:
+            self._fingerprints = _fingerprints(self.path.read_text())
+            self._seen = seen
+        return self._fingerprints
 
 
 def _fingerprints(text: str) -> frozenset[str]:
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    found = frozenset(line for line in lines if line)
-    for line in found:
-        if len(line) != 64 or set(line) - set("0123456789abcdef"):
-            raise ValueError(f"{line[:80]!r} is no sha256 fingerprint")
-    return found
+    return frozenset(_fingerprint(line) for line in lines if line)
+
+
+def _fingerprint(text: str) -> str:
+    if len(text) != 64 or set(text) - set("0123456789abcdef"):
+        raise ValueError(f"{text[:80]!r} is no sha256 fingerprint")
+    return text
 
 
 class Gate(grpc.ServerInterceptor):  # type: ignore[misc]

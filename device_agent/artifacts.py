@@ -6,7 +6,6 @@ synced and only then renamed. Never runs anything.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -24,8 +23,6 @@ UPLOAD_WAIT_S = 15.0
 MAX_MANIFEST_BYTES = 16 << 20
 MANIFESTS_BYTES = 256 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-# The last one is a limit on the size of files, the process's or the file system's.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Sync = Callable[[int], None]
 
 
@@ -153,8 +150,8 @@ class BlobStore:
 
     def _full(self, need_bytes: int) -> DiskFull:
         return DiskFull(
-            f"no room for {need_bytes} bytes in the agent's {self._budget_bytes}: "
-            "release unused artifacts or raise the budget"
+            f"no room for {need_bytes} bytes among the {self._budget_bytes} that the agent keeps: "
+            "start it with a larger --keep-mb"
         )
 
     def _files(self) -> Iterator[Path]:
@@ -247,6 +244,4 @@ def _no_room_is_disk_full(digest: str) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        if e.errno not in _NO_ROOM:
-            raise
-        raise DiskFull(f"the board's disk is full while writing {digest[:12]}: free some") from e
+        raise DiskFull.of(e, f"writing {digest[:12]}") from e

@@ -36,7 +36,9 @@ KEPT_FAMILIES = ("LC_", "PYTHON", "OMP_", "TVM_", "QEMU_")
 class Child:
     """One worker process; `receive` waits for a frame until a limit is passed."""
 
-    def __init__(self, command: Sequence[str], job: Job) -> None:
+    def __init__(
+        self, command: Sequence[str], job: Job, variables: Mapping[str, str] | None = None
+    ) -> None:
         self._limits = job.limits
         self._why: Cancelled | Hung | OutOfMemory | Crashed | None = None
         self._wrappers: int | None = None
@@ -45,7 +47,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(job.manifest),
+            env={**_environment(job.manifest), **(variables or {})},
             start_new_session=True,  # what it starts is of its group, and ends with it
         )
         self._frames: queue.Queue[Frame | None] = queue.Queue(WAITING_FRAMES)

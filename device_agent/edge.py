@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from device_agent.errors import AgentError, Rejected
+from device_agent.errors import AgentError, DiskFull, Rejected
 from device_agent.values import DEFAULT_DEADLINE_S, DEFAULT_MEMORY_LIMIT_BYTES, Limits
 from protos import board_pb2 as pb
 from protos.convert import from_message
@@ -30,7 +30,7 @@ def abort(context: Any, error: AgentError) -> None:
 
 
 def unary(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn domain errors of a call with one reply into status codes."""
+    """Turn domain errors of a call with one reply, and a full disk, into status codes."""
 
     @functools.wraps(method)
     def call(self: Any, request: Any, context: Any) -> Any:
@@ -38,12 +38,14 @@ def unary(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(self, request, context)
         except AgentError as e:
             return abort(context, e)
+        except OSError as e:
+            return abort(context, DiskFull.of(e))
 
     return call
 
 
 def streaming(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """Turn domain errors of a call with many replies into status codes."""
+    """Turn domain errors of a call with many replies, and a full disk, into status codes."""
 
     @functools.wraps(method)
     def call(self: Any, request: Any, context: Any) -> Iterator[Any]:
@@ -51,6 +53,8 @@ def streaming(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[An
             yield from method(self, request, context)
         except AgentError as e:
             abort(context, e)
+        except OSError as e:
+            abort(context, DiskFull.of(e))
 
     return call
 

@@ -21,6 +21,11 @@ AgentError
 
 from __future__ import annotations
 
+import errno
+
+# The last one is a limit on the size of files, the process's or the file system's.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class AgentError(Exception):
     """Root: `code` is the name of the gRPC status, `reason` the word for the trailing metadata."""
@@ -102,6 +107,17 @@ class DiskFull(AgentError):
     """There is no room and nothing that may be evicted."""
 
     code, reason = "RESOURCE_EXHAUSTED", "disk-full"
+
+    @classmethod
+    def of(cls, error: OSError, doing: str = "") -> DiskFull:
+        """Return what the system said as this error; raises it again where it is another."""
+        if error.errno not in NO_ROOM:
+            raise error
+        during = f" while {doing}" if doing else ""
+        return cls(
+            f"the board's disk is full{during}: free some space there (df -h shows where), then go "
+            "on"
+        )
 
 
 class WrongVersion(AgentError):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from device_agent.access import Revoked
 from device_agent.edge import lease_reply, unary
-from device_agent.errors import Quarantined
+from device_agent.errors import Quarantined, Unsupported
 from device_agent.leases import Lease, Leases
 from device_agent.measure import Machine
 from device_agent.quarantine import Quarantine as Reason
@@ -16,11 +17,15 @@ _LOG = logging.getLogger(__name__)
 
 
 class Holding:
-    """Mixed into the servicer, which has the machine, its leases and its quarantine."""
+    """Mixed into the servicer, which has the machine, its leases, its quarantine, and its list.
+
+    That list is of whom to refuse; in plain text there is none.
+    """
 
     _machine: Machine
     _leases: Leases
     _quarantine: Reason
+    _revoked: Revoked | None
 
     @unary
     def Acquire(self, request: Any, context: Any) -> Any:
@@ -65,6 +70,14 @@ class Holding:
         self._end_run()
         _LOG.warning("%s ended the lease of %s", context.peer(), lease.holder)
         return pb.EndLeaseReply(holder=lease.holder, held_s=held_s)
+
+    @unary
+    def PutRevoked(self, request: Any, context: Any) -> Any:
+        if self._revoked is None:
+            raise Unsupported("this agent serves plain text: there are no certificates to refuse")
+        refused = self._revoked.add(request.fingerprints)
+        _LOG.warning("%s sent a list: %d certificates are refused", context.peer(), refused)
+        return pb.PutRevokedReply(refused=refused)
 
     def _end_run(self) -> None:
         """Cancel what runs and wait until it is gone."""

@@ -37,13 +37,18 @@ class Lease:
 class Leases:
     """At most one live lease; the clock is in seconds and never goes back."""
 
-    def __init__(self, fence_file: Path, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        fence_file: Path,
+        clock_s: Callable[[], float] = time.monotonic,
+        history: History | None = None,
+    ) -> None:
         self._fence_file = fence_file
         self._clock_s = clock_s
         self._lock = threading.Lock()
         self._lease: Lease | None = None
         self._queue = Queue()
-        self._history = History()
+        self._history = history or History()
 
     def current(self) -> Lease | None:
         """Return the live lease, if any."""
@@ -59,6 +64,16 @@ class Leases:
         """Return how long the live lease has been held, 0 when there is none."""
         lease = self.current()
         return self._clock_s() - lease.granted_s if lease else 0.0
+
+    def wait_s(self) -> float | None:
+        """Return about how long somebody who asks now would wait; None where nobody can tell."""
+        with self._lock:
+            now_s = self._clock_s()
+            self._settle(now_s)
+            lease, ahead = self._lease, len(self._queue)
+            if lease is None and not ahead:
+                return 0.0
+            return self._history.wait_s(now_s - lease.granted_s if lease else None, ahead)
 
     def waiting(self) -> int:
         """Return how many wait for the board."""

@@ -15,6 +15,7 @@ _BIND, _RECURSIVE, _PRIVATE = 4096, 16384, 1 << 18
 _DETACH = 2
 _AT_RECURSIVE, _READ_ONLY = 0x8000, 1  # flags of mount_setattr
 _PDEATHSIG, _NO_NEW_PRIVS = 1, 38  # commands of prctl
+_ASK, _NO_RANDOMIZE = 0xFFFFFFFF, 0x0040000  # of personality
 _CAPABILITY_VERSION = 0x20080522
 # Of the calls that libc has no function for; mount_setattr has one number everywhere.
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -39,6 +40,16 @@ def number(table: dict[str, int]) -> int:
 def die_with_parent() -> None:
     """Have this process killed when the one that made it ends."""
     _checked(_LIBC.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+
+
+def fix_addresses() -> None:
+    """Give what this process becomes (exec) the same addresses each time."""
+    _checked(_LIBC.personality(_LIBC.personality(_ASK) | _NO_RANDOMIZE), "personality")
+
+
+def addresses_fixed() -> bool:
+    """Whether this process has such addresses."""
+    return bool(_LIBC.personality(_ASK) & _NO_RANDOMIZE)
 
 
 def gain_nothing() -> None:

@@ -18,6 +18,7 @@ from device_agent.measure import Machine
 from device_agent.quarantine import Quarantine
 from device_agent.receipts import Signer
 from device_agent.service import BoardService
+from device_agent.waiting import History
 from protos import board_pb2, board_pb2_grpc
 
 LOOPBACK = "127.0.0.1:0"
@@ -58,10 +59,13 @@ def make_server(
     options = options or ServerOptions()
     state_dir.mkdir(parents=True, exist_ok=True)
     artifacts = ArtifactStore(state_dir, BlobStore(state_dir, options.budget_bytes))
-    leases, signer = Leases(state_dir / "fence"), Signer(state_dir)
-    quarantine = Quarantine(state_dir / "quarantine")
-    service = BoardService(machine, leases, artifacts, signer, quarantine)
-    gate = Gate(Revoked(options.revoked) if options.revoked else None, options.calls)
+    leases = Leases(state_dir / "fence", history=History(state_dir / "lasted"))
+    quarantine, signer = Quarantine(state_dir / "quarantine"), Signer(state_dir)
+    revoked = None
+    if options.credentials or options.revoked:
+        revoked = Revoked(options.revoked, state_dir / "revoked")
+    service = BoardService(machine, leases, artifacts, signer, quarantine, revoked)
+    gate = Gate(revoked, options.calls)
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="board"),
         interceptors=(gate, *options.interceptors),

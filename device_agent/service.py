@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from device_agent.access import Revoked
 from device_agent.announced import Announced
 from device_agent.artifacts import ArtifactStore, check_digest
 from device_agent.edge import (
@@ -51,10 +52,12 @@ class BoardService(Holding, board_pb2_grpc.BoardServicer):  # type: ignore[misc]
         artifacts: ArtifactStore,
         signer: Signer,
         quarantine: Quarantine,
+        revoked: Revoked | None = None,
     ) -> None:
         self._machine = machine
         self._signer = signer
         self._quarantine = quarantine
+        self._revoked = revoked
         self._leases = leases
         self._artifacts = artifacts
         self._announced = Announced()
@@ -80,6 +83,7 @@ class BoardService(Holding, board_pb2_grpc.BoardServicer):  # type: ignore[misc]
             reason=reason,
             queue_length=self._leases.waiting(),
             held_s=self._leases.held_s(),
+            wait_s=self._leases.wait_s(),
         )
 
     @unary

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from device_agent.child import Child
+from device_agent.cores import Cores
 from device_agent.counters import DEFAULT_COUNTERS
 from device_agent.errors import Crashed, Rejected
 from device_agent.frames import Frame
@@ -21,6 +22,8 @@ from protos.convert import from_json
 from protos.values import Block, Profile, TimingPlan, VerifyReport
 
 WORKER = (sys.executable, "-m", "device_agent.worker")
+# The runtime would bind its threads to the first cores.
+PINNED = {"TVM_BIND_THREADS": "0"}
 T = TypeVar("T")
 
 
@@ -28,7 +31,8 @@ class ProcessRunner:
     """A Runner whose every job is a fresh `command` that speaks worker.py's frames.
 
     Without `namespaces`, or a root of `own_files` (the command is an emulator), a program is
-    confined less; with `require_sandbox` one that cannot be confined in full is refused.
+    confined less; with `require_sandbox` one that cannot be confined in full is refused. With
+    `cores` programs are pinned.
     """
 
     def __init__(
@@ -39,8 +43,10 @@ class ProcessRunner:
         namespaces: bool = True,
         own_files: bool = True,
         require_sandbox: bool = False,
+        cores: Cores | None = None,
     ) -> None:
         self._command = command
+        self._cores = cores
         if counters is None:
             counters = DEFAULT_COUNTERS.get(platform.machine(), ())
         self._counters = tuple(counters)
@@ -85,16 +91,25 @@ class ProcessRunner:
 
     @contextmanager
     def _started(self, job: Job, kind: str, **more: object) -> Iterator[Child]:
-        child = Child(self._command, job)
+        cores = self._cores.program(_threads(job)) if self._cores else ()
+        child = Child(self._command, job, PINNED if cores else {})
         self._child = child
         try:
-            header = {"kind": kind, "manifest": job.manifest, "blobs": str(job.blobs)}
+            header: dict[str, object] = {"kind": kind, "manifest": job.manifest}
+            header["blobs"] = str(job.blobs)
             sandbox = {**self._sandbox, "memory_bytes": job.limits.memory_bytes}
-            child.send({**header, "synthetic": job.synthetic, "sandbox": sandbox, **more})
+            header |= {"synthetic": job.synthetic, "sandbox": sandbox, "cores": cores}
+            child.send({**header, **more})
             yield child
         finally:
             self._child = None
             child.end()
+
+
+def _threads(job: Job) -> int:
+    """Return how many threads a program says that it has; a manifest is anybody's word."""
+    said = job.manifest.get("threads")
+    return said if isinstance(said, int) and said > 0 else 1
 
 
 def _result(kind: type[T], frame: Frame) -> T:

@@ -5,16 +5,21 @@ A ticket is the nonce of an acquire. Whoever stops asking loses its place: hosts
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 
+from device_agent.durable import write_durably
 from device_agent.errors import Busy
 
 PATIENCE_S = 10.0  # a host asks twice a second, and its retries span less
 HISTORY = 20
 MOST = 1000
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +68,21 @@ class Queue:
 
 
 class History:
-    """How long the last leases lasted, in seconds."""
+    """How long the last leases lasted, in seconds; kept over restarts where it has a file."""
 
-    def __init__(self) -> None:
-        self._lasted_s: deque[float] = deque(maxlen=HISTORY)
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._lasted_s: deque[float] = deque(_kept(file) if file else (), maxlen=HISTORY)
 
     def add(self, lasted_s: float) -> None:
         """Note a lease that ended."""
         self._lasted_s.append(lasted_s)
+        if self._file:
+            lines = "".join(f"{each:.1f}\n" for each in self._lasted_s)
+            try:
+                write_durably(self._file, lines.encode())
+            except OSError as e:  # an estimate is not worth a lease that cannot be given back
+                _LOG.warning("cannot keep how long leases lasted: %s", e)
 
     def wait_s(self, held_s: float | None, ahead: int) -> float | None:
         """Return about how long one waits behind a lease held so long, and behind others.
@@ -81,6 +93,15 @@ class History:
             return None
         rest_s = 0.0 if held_s is None else remaining_s(self._lasted_s, held_s)
         return rest_s + ahead * median(self._lasted_s)
+
+
+def _kept(file: Path) -> list[float]:
+    """Return the seconds of a file, a line each; nothing where it is missing or spoiled."""
+    try:
+        found = [float(line) for line in file.read_text().splitlines()]
+    except (OSError, ValueError):
+        return []
+    return [lasted for lasted in found if 0.0 <= lasted < math.inf]
 
 
 def remaining_s(lasted_s: Sequence[float], held_s: float) -> float:

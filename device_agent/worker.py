@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -73,12 +73,23 @@ def _run(frame: Frame, replies: IO[bytes]) -> Mapping[str, Any]:
     # Before the runtime starts its threads, which then inherit the counters, and while this
     # process still may open them.
     with counters.opened(header.get("counters", ())) as opened:
+        unpinned = _pin(header.get("cores", ()))
         confined = confine(_confinement(job, header["sandbox"]))
         write_frame(replies, {"kind": "confined", "wrappers": confined.wrappers})
         result = task(_Task(job, header, opened, runtime, replies))
     if "notes" in result:
-        return {**result, "notes": (*confined.notes, *result["notes"])}
+        return {**result, "notes": (*unpinned, *confined.notes, *result["notes"])}
     return result
+
+
+def _pin(cores: Sequence[int]) -> tuple[str, ...]:
+    """Stay on some cores, all threads that are yet to come too; return what could not be done."""
+    try:
+        if cores:
+            os.sched_setaffinity(0, cores)
+    except OSError as e:
+        return (f"not pinned to {', '.join(map(str, cores))}: {e.strerror}",)
+    return ()
 
 
 def _confinement(job: Job, settings: Mapping[str, Any]) -> Confinement:

@@ -23,7 +23,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 ExecStart=/usr/bin/python3 -S -m device_agent --bind {bind} --state {state}/agent \\
-    --name {name} --kind {kind} --require-sandbox {tls}
+    --name {name} --kind {kind} --require-sandbox --pin{no_aslr} {tls}
 WatchdogSec=60
 Restart=always
 RestartSec=2
@@ -63,12 +63,12 @@ ProtectKernelModules=yes
 ProtectControlGroups=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
-LockPersonality=yes
+LockPersonality={lock}
 RemoveIPC=yes
 UMask=0077
 KeyringMode=private
 SystemCallArchitectures=native
-SystemCallFilter=@system-service @mount perf_event_open seccomp unshare setns
+SystemCallFilter=@system-service @mount perf_event_open seccomp unshare setns personality
 SystemCallErrorNumber=EPERM
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
 RestrictNamespaces=user mnt net pid ipc uts
@@ -79,7 +79,7 @@ WantedBy=multi-user.target
 """
 
 _TUNE = """[Unit]
-Description=hil-lab: a steady clock and the meters of the board
+Description=hil-lab: a steady clock, quiet cores and the meters of the board
 Before={agent}
 
 [Service]
@@ -93,9 +93,10 @@ WantedBy=multi-user.target
 """
 
 # What it finds it keeps under /run, and `stop` puts it back.
-_TUNE_SCRIPT = """# By `hil-lab provision`: `start` sets the clock and meters, `stop` undoes both.
+_TUNE_SCRIPT = """# By `hil-lab provision`: `start` tunes the board, `stop` undoes it.
 kept=/run/hil-lab-tune
 meters="{meters}"
+lights="/sys/class/leds/ACT /sys/class/leds/PWR /sys/class/leds/led0 /sys/class/leds/led1"
 case "$1" in
 start)
     mkdir -p $kept
@@ -107,6 +108,23 @@ start)
         }}
         echo performance > "$cpu/scaling_governor"
         cat "$cpu/cpuinfo_max_freq" > "$cpu/scaling_min_freq"
+    done
+    # The first core is the daemon's; interrupts that belong to a core refuse to move.
+    for irq in /proc/irq/default_smp_affinity /proc/irq/[0-9]*/smp_affinity; do
+        [ -w "$irq" ] || continue
+        name=$(echo "$irq" | tr / _)
+        [ -e "$kept/$name" ] || cat "$irq" > "$kept/$name"
+        echo 1 2> /dev/null > "$irq" || true
+    done
+    for light in $lights; do
+        [ -w "$light/trigger" ] || continue
+        name=$(echo "$light" | tr / _)
+        [ -e "$kept/$name" ] || {{
+            echo "$(sed 's/.*\\[//; s/\\].*//' "$light/trigger") $(cat "$light/brightness")" \\
+                > "$kept/$name"
+        }}
+        echo none > "$light/trigger"
+        echo 0 > "$light/brightness"
     done
     for meter in $meters; do
         bus=/sys/bus/i2c/devices/i2c-1
@@ -124,6 +142,18 @@ stop)
         echo "$least" > "$cpu/scaling_min_freq"
         echo "$governor" > "$cpu/scaling_governor"
     done
+    for irq in /proc/irq/default_smp_affinity /proc/irq/[0-9]*/smp_affinity; do
+        name=$(echo "$irq" | tr / _)
+        [ -e "$kept/$name" ] || continue
+        cat "$kept/$name" 2> /dev/null > "$irq" || true
+    done
+    for light in $lights; do
+        name=$(echo "$light" | tr / _)
+        [ -e "$kept/$name" ] || continue
+        read -r trigger brightness < "$kept/$name"
+        echo "$brightness" > "$light/brightness"
+        echo "$trigger" > "$light/trigger"
+    done
     for meter in $meters; do
         echo "$(echo "$meter" | cut -d@ -f2)" > /sys/bus/i2c/devices/i2c-1/delete_device || true
     done
@@ -134,8 +164,11 @@ exit 0
 """
 
 
-def agent_unit(name: str, kind: str, bind: str) -> str:
-    """Return the agent's hardened unit; it listens with the certificates of /etc/hil-lab."""
+def agent_unit(name: str, kind: str, bind: str, *, aslr: bool = True) -> str:
+    """Return the agent's hardened unit; it listens with the certificates of /etc/hil-lab.
+
+    Without `aslr` programs have the same addresses in every run, which takes personality().
+    """
     tls = (
         f"--tls-cert {CONFIG}/agent.crt --tls-key {CONFIG}/agent.key --tls-client-ca "
         f"{CONFIG}/ca.crt --revoked {CONFIG}/revoked.txt"
@@ -150,6 +183,8 @@ def agent_unit(name: str, kind: str, bind: str) -> str:
         state=STATE,
         tune=TUNE_UNIT,
         memory=MEMORY_MAX,
+        no_aslr="" if aslr else " --no-aslr",
+        lock="yes" if aslr else "no",
     )
 
 

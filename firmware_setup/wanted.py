@@ -44,13 +44,17 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a person chooses: name, kind ("" for what it is), address, meters, boot tuning."""
+    """What a person chooses: name, kind ("" for what it is), address, meters, boot tuning.
+
+    Without `aslr` programs have the same addresses in every run.
+    """
 
     name: str
     kind: str = ""
     bind: str = "0.0.0.0:7010"
     meters: tuple[str, ...] = ()
     tune: bool = True
+    aslr: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def wanted(
         File(f"/etc/systemd/system/{units.TUNE_UNIT}", units.tune_unit().encode()),
         File(
             f"/etc/systemd/system/{units.AGENT_UNIT}",
-            units.agent_unit(choices.name, kind, choices.bind).encode(),
+            units.agent_unit(choices.name, kind, choices.bind, aslr=choices.aslr).encode(),
         ),
         *(_credential_files(credentials) if credentials else ()),
     ]

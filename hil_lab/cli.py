@@ -83,8 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _unforeseen(e: Exception) -> str:
     """Return one sentence for what no part of the program has a sentence for."""
     if isinstance(e, OSError) and e.strerror:
+        from host.errors import NO_ROOM
+
         where = f"{e.filename}: " if e.filename else ""
-        return f"{where}{e.strerror}; what was finished is kept: hil-lab resume RUN goes on"
+        room = "free some space; " if e.errno in NO_ROOM else ""
+        return f"{where}{e.strerror}; {room}what was finished is kept: hil-lab resume RUN goes on"
     said = " ".join(str(e).split())[:200]
     return f"{type(e).__name__}: {said}; this is a fault of hil-lab, --debug shows where"
 

@@ -15,13 +15,13 @@ from filelock import FileLock, Timeout
 from hil_lab.console import Reporter
 from hil_lab.experiment import target_of
 from hil_lab.inventory import board_names
-from hil_lab.leased import Wanted, lease, reach
+from hil_lab.leased import Wanted, lease, reach, watch_of
 from hil_lab.recipe import build, put
 from hil_lab.workbench import versions
 from host.boards.protocol import PROTOCOLS
-from host.boards.session import BoardSession
 from host.crew import Crew, OnDrop
-from host.dataset.collect import Collector, Lane
+from host.dataset.anchor import anchor_program
+from host.dataset.collect import Collector, Lane, Watched
 from host.dataset.files import Datasheet
 from host.dataset.kernels import KernelRanges, KernelSpace
 from host.dataset.networks import LayerSpace, PolicySpace, Traced
@@ -29,7 +29,7 @@ from host.dataset.records import Records
 from host.dataset.sampling import SAMPLERS
 from host.dataset.spaces import ProgramSpace
 from host.dataset.table import DataTable, table_of
-from host.errors import CallerError, RecipeError
+from host.errors import CallerError, RecipeError, StoreError
 from host.graph import trace_with_plan
 from host.lower.targets import TARGETS, Target
 from host.models import make_network
@@ -37,7 +37,7 @@ from host.models.zoo import default_shape
 from host.registry import did_you_mean
 from host.store import Store
 
-RECIPE, STORE, DEFAULT_FOLDER = "dataset.json", "store.db", Path("datasets")
+RECIPE, STORE, ANCHOR, DEFAULT_FOLDER = "dataset.json", "store.db", "anchor", Path("datasets")
 SPACES = ("kernels", "layers", "policies")
 SHARES = ("one", "all")
 
@@ -168,12 +168,15 @@ def collect(recipe: DatasetRecipe, folder: Path, reporter: Reporter) -> tuple[Da
         stack.enter_context(dataset.locked())
         records = stack.enter_context(dataset.records())
         sessions = lease(wanted, stack, clients)
-        lanes = _lanes(recipe, sessions, reporter)
+        anchor = anchor_program(target, dataset.folder / ANCHOR, recipe.threads)
+        protocol = PROTOCOLS[recipe.protocol]
+        boards = [Watched(s, watch_of(s, records.store, anchor, protocol)) for s in sessions]
+        lanes = _lanes(recipe, boards, reporter)
         for lane in lanes:
             stack.callback(lane.close)
         sampler = SAMPLERS[recipe.sample](recipe.seed)
         space = space_of(recipe, target)
-        collector = Collector(space, sampler, records, lanes, PROTOCOLS[recipe.protocol])
+        collector = Collector(space, sampler, records, lanes, protocol)
         with reporter.progress("collect", recipe.name, recipe.count) as advance:
             return dataset, collector.collect(recipe.count, advance)
 
@@ -196,11 +199,16 @@ def _begun(recipe: DatasetRecipe, folder: Path, target: Target) -> Dataset:
     dataset = Dataset(folder / recipe.name)
     path = dataset.folder / RECIPE
     if not path.is_file():
-        dataset.folder.mkdir(parents=True, exist_ok=True)
         kept = {"recipe": asdict(recipe), "versions": versions(), "target": target.name}
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(kept, indent=1))
-        part.replace(path)
+        try:
+            dataset.folder.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(kept, indent=1))
+            part.replace(path)
+        except OSError as e:
+            raise StoreError(
+                f"cannot write {path}: {e.strerror}; free some space, then collect again"
+            ) from e
     there, asked = asdict(dataset.recipe), asdict(recipe)
     apart = [key for key in asked if key not in _FREE and asked[key] != there[key]]
     if apart:
@@ -214,14 +222,14 @@ def _begun(recipe: DatasetRecipe, folder: Path, target: Target) -> Dataset:
 _FREE = ("count", "board", "boards")
 
 
-def _lanes(recipe: DatasetRecipe, sessions: list[BoardSession], reporter: Reporter) -> list[Lane]:
+def _lanes(recipe: DatasetRecipe, boards: list[Watched], reporter: Reporter) -> list[Lane]:
     if recipe.boards == "all":
-        return [_crew([session], reporter) for session in sessions]
-    return [_crew(sessions, reporter)]
+        return [_crew([board], reporter) for board in boards]
+    return [_crew(boards, reporter)]
 
 
-def _crew(sessions: list[BoardSession], reporter: Reporter) -> Lane:
-    return Crew(sessions, _say(reporter), revive=BoardSession.revive)
+def _crew(boards: list[Watched], reporter: Reporter) -> Lane:
+    return Crew(boards, _say(reporter), revive=Watched.revive)
 
 
 def _say(reporter: Reporter) -> OnDrop:

@@ -20,6 +20,7 @@ from hil_lab.workbench import Workbench, save_network
 from host.artifact import Artifact
 from host.boards.session import BoardSession
 from host.compress.finetune import Training, accuracy, finetune, ratio
+from host.crew import persistently
 from host.errors import ArtifactRejected
 from host.evaluate import evaluation, seed_of
 from host.lower.build import Builder
@@ -164,7 +165,7 @@ def proofs(
     reporter, session = search.bench.reporter, search.boards.session
     name, records = session.info.name, {}
     try:
-        report = session.verify(artifact)
+        report = persistently(lambda s: s.verify(artifact), session, BoardSession.revive)
         records[name] = proof(report)
         reporter.say(f"verify   {folder.name} on {name}: {summary(report)}")
     except ArtifactRejected as e:

@@ -43,6 +43,7 @@ from hil_lab.simboard.replay_wire import recorded_failures
 from hil_lab.wires import OWN_FILES, OWN_FOLDER, WIRE_KEYS, named, path_of, tls_files
 from host.boards.client import BoardClient
 from host.boards.pool import Pool
+from host.boards.session import CALL_DEADLINE_S
 from host.boards.tape import Tape
 from host.boards.tls import TlsFiles
 from host.errors import CallerError, RecipeError
@@ -69,14 +70,20 @@ class BoardEntry:
     supply: Supply | None = None
     record: str = ""
 
-    def client(self) -> BoardClient:
+    def client(self, deadline_s: float = CALL_DEADLINE_S) -> BoardClient:
         """Return a client of the board; raises CallerError where our certificate is not there."""
         tape = tape_of(self.record, self.name)
         if self.tls is None:
-            return BoardClient(self.address, tape=tape)
+            return BoardClient(self.address, deadline_s=deadline_s, tape=tape)
         server_name = named(self.name, self.address)
         try:
-            return BoardClient(self.address, tls=self.tls, server_name=server_name, tape=tape)
+            return BoardClient(
+                self.address,
+                deadline_s=deadline_s,
+                tls=self.tls,
+                server_name=server_name,
+                tape=tape,
+            )
         except CallerError as e:
             raise CallerError(
                 f"{self.name}: {e}, or say insecure = true on a network that you trust"
@@ -157,9 +164,15 @@ def _names(selector: str, inventory: Mapping[str, BoardEntry]) -> list[str]:
 
 @contextmanager
 def open_board(
-    name: str, inventory: Mapping[str, BoardEntry] | None = None
+    name: str,
+    inventory: Mapping[str, BoardEntry] | None = None,
+    *,
+    deadline_s: float = CALL_DEADLINE_S,
 ) -> Iterator[BoardClient]:
-    """Yield the client of a board by name; built-in ones are started and stopped here."""
+    """Yield the client of a board by name; built-in ones are started and stopped here.
+
+    `deadline_s` bounds every short call to one that is not built in.
+    """
     file, name = recorded(name)
     if machine := _built_in(name):
         with served(machine, _fault(name), tape=tape_of(file, name)) as client:
@@ -169,7 +182,7 @@ def open_board(
     if len(entries) > 1:
         raise CallerError(f'"{name}" is {len(entries)} boards, name one or use a pool')
     entry = replace(entries[0], record=file) if file else entries[0]
-    with entry.client() as client:
+    with entry.client(deadline_s) as client:
         yield client
 
 
@@ -210,6 +223,11 @@ def served(
 def default_inventory() -> dict[str, BoardEntry]:
     """Return the boards of the working directory's inventory; none where there is none."""
     return read_inventory(DEFAULT_INVENTORY) if DEFAULT_INVENTORY.exists() else {}
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a board is one that needs no inventory: this machine, a simulated or a replayed."""
+    return name == LOCAL or name.startswith((KIND, REPLAY))
 
 
 def _built_in(name: str) -> Machine | None:

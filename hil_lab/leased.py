@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import TypeVar
 
 from hil_lab.console import Reporter
-from hil_lab.inventory import LOCAL, open_board, supply_of
+from hil_lab.held import LEASE_WAIT_S, care_of
+from hil_lab.inventory import LOCAL, open_board
 from hil_lab.workbench import Workbench
 from host.artifact import Artifact
-from host.boards.care import Care
 from host.boards.client import BoardClient
 from host.boards.drift import DriftWatch
-from host.boards.protocol import PROTOCOLS
+from host.boards.protocol import PROTOCOLS, MeasureProtocol
 from host.boards.session import BoardSession
 from host.boards.types import BoardInfo
 from host.crew import OnDrop
@@ -28,7 +28,7 @@ from host.rack import Rack
 from host.registry import did_you_mean
 from host.store import Store
 
-LEASE_WAIT_S, LEASE_TTL_S = 600.0, 60.0
+LEASE_TTL_S = 60.0
 PROGRAM, MANIFEST = "reference", "manifest.json"
 BoardMeter = FleetMeter | Rack
 S = TypeVar("S")
@@ -47,7 +47,7 @@ class LeasedBoards:
     store: Store
     builder: Builder
     anchor: Artifact | None = None
-    _watches: dict[str, DriftWatch] = field(default_factory=dict, init=False)
+    _watches: dict[str, DriftWatch | None] = field(default_factory=dict, init=False)
     _dropped: dict[int, BoardError] = field(default_factory=dict)
     _racks: list[Rack] = field(default_factory=list)
 
@@ -85,16 +85,13 @@ class LeasedBoards:
         return rack
 
     def _watch(self, session: BoardSession) -> DriftWatch | None:
-        """Return what watches a board drift; one for all meters of the board.
-
-        Nobody keeps this machine still for a search, and nobody could put it in quarantine.
-        """
-        if self.anchor is None or session.info.kind == LOCAL:
+        """Return what watches a board drift; one for all meters of the board."""
+        if self.anchor is None:
             return None
         name = session.info.name
         if name not in self._watches:
             protocol = PROTOCOLS[self.bench.recipe.measure.search]
-            self._watches[name] = DriftWatch(session, self.store, self.anchor, protocol)
+            self._watches[name] = watch_of(session, self.store, self.anchor, protocol)
         return self._watches[name]
 
     @property
@@ -107,6 +104,18 @@ class LeasedBoards:
         """Wait for what still runs."""
         for rack in self._racks:
             rack.close()
+
+
+def watch_of(
+    session: BoardSession, store: Store, anchor: Artifact, protocol: MeasureProtocol
+) -> DriftWatch | None:
+    """Return what watches a board drift, None for this machine.
+
+    Nobody keeps that still for hours, and nobody could put it in quarantine.
+    """
+    if session.info.kind == LOCAL:
+        return None
+    return DriftWatch(session, store, anchor, protocol)
 
 
 @dataclass(frozen=True)
@@ -193,7 +202,7 @@ def lease(wanted: Wanted, stack: ExitStack, boards: Sequence[Reached]) -> list[B
     """
 
     def session(board: Reached) -> BoardSession:
-        care = Care(wanted.reporter.say, supply_of(board.name), wait_s=LEASE_WAIT_S)
+        care = care_of(board.name, wanted.reporter)
         lasting = board.client.lease(wanted.holder, wanted.ttl_s, LEASE_WAIT_S, care=care)
         return stack.enter_context(lasting)
 

@@ -76,7 +76,10 @@ class Run:
             with self.path(EVENTS).open("a") as file:
                 file.write(line + "\n")
         except OSError as e:
-            raise StoreError(f"cannot write {self.path(EVENTS)}: {e.strerror}") from e
+            raise StoreError(
+                f"cannot write {self.path(EVENTS)}: {e.strerror}; free some space, then: hil-lab "
+                f"resume {self.folder}"
+            ) from e
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -7,7 +7,6 @@ changed, and not the program.
 from __future__ import annotations
 
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from firmware_setup.ca.lab import LabCA
+from hil_lab.baselines import baseline_path
 from hil_lab.experiment import target_of
 from hil_lab.inventory import open_board
 from host.artifact import Artifact
 from host.boards.client import BoardClient
 from host.boards.protocol import QUICK, REPORT, MeasureProtocol
+from host.boards.receipts import check
 from host.boards.types import BoardInfo, Conditions, Measurement
 from host.canonical import canonical_json
-from host.dataset.kernels import KernelSpec, LayerPrograms
+from host.dataset.anchor import ANCHOR, anchor_program
 from host.errors import BoardError, StoreError
 
-# A convolution that keeps one core at its peak: what it takes depends on the clock alone.
-ANCHOR = KernelSpec("conv", 64, 64, 28, 3, 1, 1)
 BURN_IN_S = 600.0
 LEAST_FREE_BYTES = 300 << 20
 HOT_C = 75.0
@@ -104,20 +103,24 @@ class Examiner:
         """Burn the board in on the anchor, then measure that; raises BoardError."""
         info = self.client.describe()
         with tempfile.TemporaryDirectory(prefix="hil-anchor-") as folder:
-            artifact = anchor_of(info, Path(folder))
+            artifact = anchor_program(target_of(info.arch), Path(folder))
             with self.client.lease("baseline") as session:
                 found = tuple(self._burn_in(session, artifact))
                 measurement = session.measure(artifact, self.plan, synthetic_weights=True)
         latency = measurement.latency_ms
         said = (
             f"{latency.median:.3f} ms [{latency.low:.3f}, {latency.high:.3f}], noise "
-            f"{100 * noise(measurement):.1f} %, {measurement.verdict}"
+            f"{100 * measurement.noise_ratio:.1f} %, {measurement.verdict}"
         )
+        receipt = check(measurement)
+        signed = receipt.state == "signed"
+        whose = f"signed by key {receipt.key}, which the baseline certifies"
         # A brief baseline is for machines whose time says nothing.
         trusted = measurement.verdict != "invalid" or self.plan is QUICK
         return measurement, (
             *found,
             Finding("anchor", said, trusted, "; ".join(measurement.reasons)),
+            Finding("receipts", whose if signed else receipt.why),
         )
 
     def _burn_in(self, session: Any, artifact: Artifact) -> Iterator[Finding]:
@@ -157,20 +160,18 @@ def welcome(
             return Welcome(name, (Finding("board", str(e), False),))
         info = client.describe()
     certificate = baseline(info, measurement)
-    path = folder / f"{name}-baseline.json"
+    path = baseline_path(name, folder)
     _write(path, {**certificate, "signature": ca.sign(canonical_json(certificate).encode())})
     return Welcome(name, (*findings, *measured), str(path))
 
 
-def anchor_of(info: BoardInfo, folder: Path) -> Artifact:
-    """Build the anchor for a board."""
-    return LayerPrograms(target_of(info.arch)).build(asdict(ANCHOR), folder)
-
-
 def baseline(info: BoardInfo, measurement: Measurement) -> dict[str, Any]:
-    """Return what a board was: its fingerprint, and the anchor's time, noise, clock and watts."""
+    """Return what a board was: its fingerprint, and the anchor's time, noise, clock and watts.
+
+    The key that signed the anchor's receipt is from then on the board's.
+    """
     first, last = measurement.blocks[0].start, measurement.blocks[-1].end
-    latency, energy = measurement.latency_ms, measurement.energy
+    latency, energy, receipt = measurement.latency_ms, measurement.energy, measurement.receipt
     return {
         "board": info.name,
         "kind": info.kind,
@@ -178,26 +179,22 @@ def baseline(info: BoardInfo, measurement: Measurement) -> dict[str, Any]:
         "agent_version": info.agent_version,
         "anchor": {"layer": asdict(ANCHOR), "structure": measurement.structure},
         "latency_ms": [latency.median, latency.low, latency.high],
-        "noise_ratio": noise(measurement),
+        "noise_ratio": measurement.noise_ratio,
         "clock_mhz": first.clock_mhz if first else None,
         "temperature_c": [x.temperature_c if x else None for x in (first, last)],
         "idle_w": energy.idle_w if energy else None,
         "active_w": energy.active_j / energy.active_s if energy and energy.active_s else None,
         "protocol": asdict(measurement.protocol),
+        "receipt_key": receipt.key if receipt and check(measurement).state == "signed" else "",
         "verdict": measurement.verdict,
         "reasons": list(measurement.reasons),
     }
 
 
-def noise(measurement: Measurement) -> float:
-    """Return the standard deviation of all samples over their mean."""
-    samples = measurement.samples_ns
-    return statistics.pstdev(samples) / statistics.fmean(samples)
-
-
 def _state(info: BoardInfo) -> Iterator[Finding]:
     well = info.state != "quarantined"
-    yield Finding("state", info.state, well, info.reason)
+    remedy = f"{info.reason}: mend it, then hil-lab boards reset {info.name}"
+    yield Finding("state", info.state, well, remedy)
     yield Finding("can", ", ".join(info.capabilities))
 
 

@@ -17,11 +17,17 @@ HilError
         │   └── BoardQuarantined   the board is unfit; waiting does not help
         ├── LeaseLost              ours expired or was taken over
         ├── ArtifactRejected       a retry cannot help
+        ├── BoardFull              its disk is full
         ├── BoardDrifted           its anchor is off; what it measured since is invalid
         ├── MeasurementFailed      the program crashed, hung or ran out of memory on the board
         ├── SupplyError            a board's power could not be switched
         └── VersionMismatch        host and agent speak different protocol or runtime versions
 """
+
+import errno
+
+# What the system says of a full disk: of the disk, of a quota, of a limit on files.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class HilError(Exception):
@@ -110,6 +116,10 @@ class MeasurementFailed(BoardError):
 
 class SupplyError(BoardError):
     """The power of a board could not be switched."""
+
+
+class BoardFull(BoardError):
+    """The board's disk is full; a retry helps once somebody has freed some space."""
 
 
 class BoardDrifted(BoardError):

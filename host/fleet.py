@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from host.artifact import Artifact
-from host.crew import persistently
+from host.crew import Revive, persistently
 from host.errors import BoardError
 from host.evaluate import Figures
 from host.layer_events import Events
@@ -69,11 +69,15 @@ class FleetMeter:
 
     def profile(self, network: nn.Module, policy: Policy) -> Iterable[tuple[str, float]]:
         """Yield (layer, median milliseconds) of every kernel call on the first board."""
-        return self.meters[0].profile(network, policy)
+        return persistently(lambda m: list(m.profile(network, policy)), *self._first)
 
     def events(self, network: nn.Module, policy: Policy) -> Events:
         """Return the hardware events of every layer in one inference on the first board."""
-        return self.meters[0].events(network, policy)
+        return persistently(lambda m: m.events(network, policy), *self._first)
+
+    @property
+    def _first(self) -> tuple[Meter, Revive[Meter]]:
+        return self.meters[0], Meter.revive
 
 
 def combined(each: Sequence[Figures], share: float) -> Figures:

@@ -15,9 +15,9 @@ from typing import Any
 
 import sqlite_utils
 
-from host.boards.types import Measurement
+from host.boards.types import Look, Measurement
 from host.canonical import canonical_json, digest
-from host.errors import StoreError
+from host.errors import NO_ROOM, StoreError
 from host.policy import Policy
 from host.schema import MIGRATIONS, connect
 from host.search.episode import Episode
@@ -43,14 +43,23 @@ QUARANTINE = """INSERT INTO anchor (board, fingerprint, mark, reason)
     ON CONFLICT (board, fingerprint) DO UPDATE SET mark = excluded.mark, reason = excluded.reason"""
 
 
+LOOKS = """SELECT m.created_at, m.record, b.measurement FROM measurement m
+    JOIN baseline b USING (structure, fingerprint, protocol, board)
+    WHERE m.board = ? AND m.fingerprint = ? ORDER BY m.rowid DESC"""
+
+
 @contextmanager
 def _mapped(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.OperationalError, sqlite3.DatabaseError) as e:
-        full = "full" in str(e).lower()
+        # A quota that is used up is an "I/O error" to SQLite.
+        full = any(word in str(e).lower() for word in ("full", "i/o error"))
         remedy = "free some space" if full else "close what else uses it, or restore a copy"
         raise StoreError(f"{path}: {e}; {remedy}, then resume") from e
+    except OSError as e:
+        remedy = "free some space" if e.errno in NO_ROOM else "choose a folder that may be written"
+        raise StoreError(f"{path}: {e.strerror}; {remedy}, then resume") from e
 
 
 class Store:
@@ -178,6 +187,15 @@ class Store:
         }
         with self._guarded():
             self._db["baseline"].insert(row, ignore=True)
+
+    def last_look(self, board: str, fingerprint: str) -> Look | None:
+        """Return what a board's anchor took last beside its baseline, None where neither is."""
+        with self._guarded():
+            for at, record, baseline in self._db.execute(LOOKS, [board, fingerprint]):
+                measured = Measurement.from_dict(json.loads(record))
+                if measured.verdict != "invalid":
+                    return Look(at, measured, self.measurement(baseline))
+        return None
 
     def anchored(self, board: str, fingerprint: str) -> None:
         """Note that a board's anchor was good: what it measured so far stands."""

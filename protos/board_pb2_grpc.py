@@ -114,6 +114,11 @@ class BoardStub(object):
                 request_serializer=protos_dot_board__pb2.EndLeaseRequest.SerializeToString,
                 response_deserializer=protos_dot_board__pb2.EndLeaseReply.FromString,
                 _registered_method=True)
+        self.PutRevoked = channel.unary_unary(
+                '/hil.v1.Board/PutRevoked',
+                request_serializer=protos_dot_board__pb2.PutRevokedRequest.SerializeToString,
+                response_deserializer=protos_dot_board__pb2.PutRevokedReply.FromString,
+                _registered_method=True)
 
 
 class BoardServicer(object):
@@ -230,6 +235,13 @@ class BoardServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutRevoked(self, request, context):
+        """Refuse further certificates from here on, over restarts too. For administrators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BoardServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -312,6 +324,11 @@ def add_BoardServicer_to_server(servicer, server):
                     servicer.EndLease,
                     request_deserializer=protos_dot_board__pb2.EndLeaseRequest.FromString,
                     response_serializer=protos_dot_board__pb2.EndLeaseReply.SerializeToString,
+            ),
+            'PutRevoked': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutRevoked,
+                    request_deserializer=protos_dot_board__pb2.PutRevokedRequest.FromString,
+                    response_serializer=protos_dot_board__pb2.PutRevokedReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -746,6 +763,33 @@ class Board(object):
             '/hil.v1.Board/EndLease',
             protos_dot_board__pb2.EndLeaseRequest.SerializeToString,
             protos_dot_board__pb2.EndLeaseReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutRevoked(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hil.v1.Board/PutRevoked',
+            protos_dot_board__pb2.PutRevokedRequest.SerializeToString,
+            protos_dot_board__pb2.PutRevokedReply.FromString,
             options,
             channel_credentials,
             insecure,

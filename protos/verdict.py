@@ -138,6 +138,13 @@ def wrong_clock(conditions: Conditions, ratio: float) -> str:
     return f"the clock runs at {found:.0f} MHz instead of {nominal:.0f}{says}"
 
 
+def throttling(bits: int) -> tuple[str, ...]:
+    """Say what throttle bits mean: what is so now, else what has been since the last look."""
+    present = [name for bit, name in enumerate(_BIT_NAMES) if bits & 1 << bit]
+    past = [name for bit, name in enumerate(_BIT_NAMES) if bits >> _STICKY & 1 << bit]
+    return (*present, *(f"was {name}" for name in past if name not in present))
+
+
 def window_mhz(cycles: Counter) -> float | None:
     """Return cycles over busy time; None where nothing ran."""
     return cycles.value / cycles.enabled_ns * 1e3 if cycles.enabled_ns else None

@@ -29,12 +29,18 @@ class Offset:
     bound_s: float
 
 
-def edge_offset(board_s: Sequence[float], meter_s: Sequence[float]) -> Offset | None:
-    """Return the offset from the same edges on both clocks; None where their counts differ."""
+def edge_offset(
+    board_s: Sequence[float], meter_s: Sequence[float], sample_s: float = 0.0
+) -> Offset | None:
+    """Return the offset from the same edges on both clocks; None where their counts differ.
+
+    A meter that looks every `sample_s` sees an edge half of that late, and at most all of it.
+    """
     if not board_s or len(board_s) != len(meter_s):
         return None
     apart = np.asarray(meter_s, dtype=np.float64) - np.asarray(board_s, dtype=np.float64)
-    return Offset(float(np.median(apart)), float(np.ptp(apart) / 2))
+    late_s = sample_s / 2
+    return Offset(float(np.median(apart)) - late_s, float(np.ptp(apart) / 2) + late_s)
 
 
 def chirp_offset(readings: Readings, pulses_s: Sequence[tuple[float, float]]) -> Offset | None:

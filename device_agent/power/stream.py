@@ -1,4 +1,4 @@
-"""Meters with a clock of their own: readings, aligned to the board's time by a chirp."""
+"""Meters with a clock of their own: readings, aligned to the board's time by a signal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from device_agent.power import Window
-from device_agent.power.align import PULSE_S, PULSES, chirp_offset
 from device_agent.power.readings import window
+from device_agent.power.signals import Chirp, Signal
 
-QUIET_S = 0.5  # before and after a chirp
 UNALIGNED_S = 1.0  # how far off a window may be whose meter was not aligned
 _JOIN_S = 2.0
 
@@ -56,7 +55,7 @@ class Pump:
 
 
 class StreamMeter:
-    """A Meter over a stream; a chirp before every measurement finds the clocks' offset."""
+    """A Meter over a stream; a signal before every measurement finds the clocks' offset."""
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class StreamMeter:
         drain: Callable[[], list[Reading]],
         *,
         resolution_w: float = 0.0,
-        load: Callable[[float], None] | None = None,
+        signal: Signal | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,26 +72,20 @@ class StreamMeter:
         self.resolution_w = resolution_w
         self.offset_s = 0.0
         self._drain = drain
-        self._load = load or self._busy
+        self._signal = signal or Chirp()
         self._sleep = sleep
         self._clock_s = clock_s
         self._start_s = 0.0
 
     def prepare(self) -> tuple[str, ...]:
-        """Play the chirp and find the offset; say where it could not be found."""
-        self._drain()
-        pulses = []
-        self._sleep(QUIET_S)
-        for _ in range(PULSES):
-            begin = self._clock_s()
-            self._load(PULSE_S)
-            pulses.append((begin, self._clock_s()))
-            self._sleep(PULSE_S)
-        self._sleep(QUIET_S)
-        found = chirp_offset(self._drain(), pulses)
+        """Give the signal and find the offset; say where it could not be found."""
+        try:
+            found, why = self._signal.offset(self._drain), "not seen"
+        except OSError as e:
+            found, why = None, f"not given ({e.strerror})"
         if found is None:
             self.offset_s, self.delta_t_s = 0.0, UNALIGNED_S
-            return (f"meter {self.name}: the chirp was not seen, its clock is not aligned",)
+            return (f"meter {self.name}: {self._signal.name} {why}, its clock is not aligned",)
         self.offset_s, self.delta_t_s = found.seconds, found.bound_s
         return ()
 
@@ -107,8 +100,3 @@ class StreamMeter:
         self._sleep(max(0.0, self.offset_s) + self.delta_t_s)
         start_s = self._start_s
         return window(self._drain(), start_s + self.offset_s, stop_s + self.offset_s)
-
-    def _busy(self, seconds: float) -> None:
-        end = self._clock_s() + seconds
-        while self._clock_s() < end:
-            sum(range(10_000))

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -97,6 +98,18 @@ def revocation_list(
 def fingerprint(certificate: x509.Certificate) -> str:
     """Return the sha256 of the certificate's DER, in hex: what boards refuse revoked ones by."""
     return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def signed(certificate: x509.Certificate, content: bytes, signature: str) -> bool:
+    """Whether the key of a certificate signed this (ECDSA with SHA-256, hex)."""
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return False
+    try:
+        key.verify(bytes.fromhex(signature), content, ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def key_pem(key: Key) -> bytes:

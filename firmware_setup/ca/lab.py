@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from filelock import FileLock
@@ -34,6 +33,7 @@ from firmware_setup.ca.certificates import (
     new_key,
     revocation_list,
     self_signed,
+    signed,
 )
 from firmware_setup.ca.files import PRIVATE, private_folder, write
 from firmware_setup.ca.ledger import Entry, read_ledger, write_ledger
@@ -138,13 +138,7 @@ class LabCA:
     def signed(self, content: bytes, signature: str) -> bool:
         """Whether the authority signed this."""
         certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
-        key = certificate.public_key()
-        assert isinstance(key, ec.EllipticCurvePublicKey)
-        try:
-            key.verify(bytes.fromhex(signature), content, ec.ECDSA(hashes.SHA256()))
-        except (InvalidSignature, ValueError):
-            return False
-        return True
+        return signed(certificate, content, signature)
 
     def entries(self) -> list[Entry]:
         """Return everything that was issued, oldest first."""

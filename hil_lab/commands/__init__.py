@@ -190,6 +190,9 @@ def _provision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--meter", action="append", default=[], help="such as ina226@0x40")
     parser.add_argument("--burn-in", type=float, default=10.0, help="minutes of full load")
     parser.add_argument("--quick", action="store_true", help="no burn-in, a short baseline")
+    parser.add_argument(
+        "--no-aslr", dest="aslr", action="store_false", help="the same addresses in every run"
+    )
     parser.add_argument("--cloud-init", action="store_true", help="write a card's user-data")
     _json(parser)
 
@@ -220,14 +223,17 @@ def _boards(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--protocol", default="search", help="quick, search, report or compare")
     parser.add_argument("--anchor", help="an artifact folder to interleave with what is measured")
-    parser.add_argument("--store", help="keep the measurement here, such as runs/store.db")
+    parser.add_argument(
+        "--store",
+        help="measure: keep the measurement here; list: what is known of boards (runs/store.db)",
+    )
     parser.add_argument("--power", action="store_true", help="reset: switch it off and on first")
     _record(parser)
     _json(parser)
 
 
 def _ca(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("init", "issue", "revoke", "list"))
+    parser.add_argument("action", choices=("init", "issue", "revoke", "send", "list"))
     parser.add_argument("name", nargs="?", help="of a board or a person; of the lab, for init")
     parser.add_argument("--ca", help="the authority's folder (default: ~/.config/hil-lab/ca)")
     parser.add_argument("--kind", choices=("board", "person"), default="person")
@@ -239,6 +245,12 @@ def _ca(parser: argparse.ArgumentParser) -> None:
         help="a host name or an address that a board answers to; repeatable",
     )
     parser.add_argument("--days", type=int, default=0, help="how long it is good")
+    parser.add_argument(
+        "--send", action="store_true", help="revoke: tell the boards at once, as send does"
+    )
+    parser.add_argument(
+        "--board", action="append", default=[], help="send: to this one (default: all); repeatable"
+    )
     parser.add_argument("-o", "--out", help="where to write key and certificate")
     _json(parser)
 
@@ -261,7 +273,7 @@ COMMANDS: dict[str, Command] = {
     "provision": Command("make a fresh system a board", _provision, f"{_HERE}.provision"),
     "predict": Command("latency of a model on a modelled board", _predict, f"{_HERE}.predict"),
     "bench": Command(f"benchmarks: {', '.join(BENCHMARKS)}", _bench, f"{_HERE}.bench"),
-    "ca": Command("certificates: init, issue, revoke, list", _ca, f"{_HERE}.ca"),
+    "ca": Command("certificates: init, issue, revoke, send, list", _ca, f"{_HERE}.ca"),
     "simboard": Command(
         "run a simulated board as its own process", _agent, f"{_HERE}.simboard", raw=True
     ),

@@ -11,6 +11,7 @@ from typing import Any
 from hil_lab.commands.listing import print_list
 from hil_lab.commands.upkeep import CARE
 from hil_lab.console import print_json, print_table, print_text
+from hil_lab.held import held
 from hil_lab.inventory import open_board
 from hil_lab.recordings import recording
 from host.artifact import Artifact
@@ -18,12 +19,13 @@ from host.boards.protocol import PROTOCOLS
 from host.boards.types import BoardInfo, Measurement, Profile
 from host.errors import CallerError
 from host.registry import did_you_mean
+from host.store import Store
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one of the actions."""
     if arguments.action == "list":
-        return print_list(json=arguments.json)
+        return print_list(json=arguments.json, store=arguments.store)
     if arguments.action in CARE:
         return CARE[arguments.action](_board(arguments), arguments)
     actions = {"show": _show, "measure": _measure, "profile": _profile, "doctor": _doctor}
@@ -66,15 +68,16 @@ def _measure(arguments: argparse.Namespace) -> int:
         raise CallerError(f'unknown protocol "{arguments.protocol}"{hint}')
     protocol = PROTOCOLS[arguments.protocol]
     anchor = Artifact.load(Path(arguments.anchor)) if arguments.anchor else None
-    with open_board(_board(arguments)) as client, client.lease("measure") as session:
-        measurement = session.measure(_artifact(arguments), protocol, anchor=anchor)
-    name = _keep(measurement, arguments.store)
+    name, artifact = _board(arguments), _artifact(arguments)
+    with held(name, "measure", silent=arguments.json) as board:
+        measurement = board.do(lambda session: session.measure(artifact, protocol, anchor=anchor))
+    kept = _keep(measurement, arguments.store)
     if arguments.json:
         print_json(measurement.to_dict())
         return 0
     _print_measurement(measurement)
-    if name:
-        print_text(f"kept as {name}; hil-lab repro {name} --store {arguments.store}")
+    if kept:
+        print_text(f"kept as {kept}; hil-lab repro {kept} --store {arguments.store}")
     return 0
 
 
@@ -82,9 +85,6 @@ def _keep(measurement: Measurement, store: str | None) -> str:
     """Keep a measurement where that is asked for, and return its name."""
     if not store:
         return ""
-    # Only here: the other actions need no database.
-    from host.store import Store
-
     kept = Store(Path(store))
     try:
         return kept.add_measurement(measurement)
@@ -112,8 +112,9 @@ def _energy(measurement: Measurement) -> str:
 
 
 def _profile(arguments: argparse.Namespace) -> int:
-    with open_board(_board(arguments)) as client, client.lease("profile") as session:
-        profile = session.profile(_artifact(arguments))
+    name, artifact = _board(arguments), _artifact(arguments)
+    with held(name, "profile", silent=arguments.json) as board:
+        profile = board.do(lambda session: session.profile(artifact))
     if arguments.json:
         rows = [{**asdict(k), "median_us": k.median_us} for k in profile.kernels]
         print_json({**asdict(profile), "kernels": rows, "excess_ratio": profile.excess_ratio})

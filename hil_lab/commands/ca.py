@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from firmware_setup.ca.certificates import Leaf
 from firmware_setup.ca.lab import CA_DAYS, LEAF_DAYS, LabCA
 from hil_lab.console import print_json, print_table, print_text
+from hil_lab.revocation import send
 from host.errors import CallerError
 
 DEFAULT_FOLDER = "~/.config/hil-lab/ca"
@@ -17,10 +19,15 @@ COLUMNS = ("name", "kind", "role", "expires", "revoked")
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one of the actions."""
-    actions = {"init": _init, "issue": _issue, "revoke": _revoke, "list": _list}
+    actions: dict[str, Callable[[LabCA, argparse.Namespace], int | None]] = {
+        "init": _init,
+        "issue": _issue,
+        "revoke": _revoke,
+        "send": _send,
+        "list": _list,
+    }
     ca = LabCA(Path(arguments.ca or DEFAULT_FOLDER).expanduser())
-    actions[arguments.action](ca, arguments)
-    return 0
+    return actions[arguments.action](ca, arguments) or 0
 
 
 def _init(ca: LabCA, arguments: argparse.Namespace) -> None:
@@ -47,13 +54,29 @@ def _issue(ca: LabCA, arguments: argparse.Namespace) -> None:
     print_text(f"until    {issued.entry.expires[:10]}, {what}")
 
 
-def _revoke(ca: LabCA, arguments: argparse.Namespace) -> None:
+def _revoke(ca: LabCA, arguments: argparse.Namespace) -> int:
     taken = ca.revoke(_name(arguments))
+    if not arguments.json:
+        print_text(f"revoked  {len(taken)} of {arguments.name}")
+    if arguments.send:
+        return _send(ca, arguments)
     if arguments.json:
         print_json([asdict(entry) for entry in taken])
-        return
-    print_text(f"revoked  {len(taken)} of {arguments.name}")
-    print_text(f"next     give boards the new {ca.revoked}")
+    else:
+        print_text("next     hil-lab ca send tells the boards")
+    return 0
+
+
+def _send(ca: LabCA, arguments: argparse.Namespace) -> int:
+    """Tell boards which certificates were revoked; status 1 where one did not hear it."""
+    revoked = [entry.fingerprint for entry in ca.entries() if entry.revoked]
+    found = send(revoked, arguments.board)
+    if arguments.json:
+        print_json([asdict(each) for each in found])
+    else:
+        for each in found:
+            print_text(each.text())
+    return 0 if all(each.arrived for each in found) else 1
 
 
 def _list(ca: LabCA, arguments: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from hil_lab.commands.finalist import finalist_folder
 from hil_lab.commands.verify import artifact_for
 from hil_lab.console import Silent, print_json, print_table
-from hil_lab.inventory import open_board
+from hil_lab.held import held
 from hil_lab.runs import NETWORK, POLICY, open_run
 from hil_lab.workbench import Workbench
 from host.compress.candidate import compress
@@ -38,10 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     with torch.inference_mode():
         parts = [network.eval()(x).argmax(1) for x in torch.split(inputs, BATCH)]
     expected = torch.cat(parts).numpy()
-    with open_board(arguments.board) as client, client.lease("evaluate") as session:
-        artifact = artifact_for(folder, None, session.info.arch)
-        outputs = session.infer(artifact, inputs.numpy())
-        where = f"compiled program on {session.info.name} ({artifact.manifest['arch']})"
+    with held(arguments.board, "evaluate", silent=arguments.json) as board:
+        artifact = artifact_for(folder, None, board.info.arch)
+        outputs = board.do(lambda session: session.infer(artifact, inputs.numpy()))
+        where = f"compiled program on {board.info.name} ({artifact.manifest['arch']})"
     predicted = outputs.argmax(1)
     agreement = float((predicted == expected).mean())
     summary = {

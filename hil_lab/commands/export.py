@@ -41,9 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
             shutil.copytree(folder / part, out / part)
         for name in (POLICY, NETWORK, FINALIST):
             shutil.copyfile(folder / name, out / name)
+        (out / "README.md").write_text(_readme(out, found.name))
     except OSError as e:
-        raise StoreError(f"cannot write {out}: {e}") from e
-    (out / "README.md").write_text(_readme(out, found.name))
+        raise StoreError(f"cannot write {out}: {e}; free some space and give a new folder") from e
     print_text(str(out))
     return 0
 

@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     with SshRemote(login) as remote:
         reporter = Silent() if arguments.json else RichReporter()
         name = arguments.name or login.host.partition(".")[0]
-        choices = Choices(name, arguments.kind, arguments.bind, tuple(arguments.meter))
+        meters = tuple(arguments.meter)
+        choices = Choices(name, arguments.kind, arguments.bind, meters, aslr=arguments.aslr)
         board = Provisioner(remote, choices, default_cache(), say=reporter.say)
         if arguments.undo:
             return _undo(board, arguments)

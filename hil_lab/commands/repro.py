@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hil_lab.certified import certified_key
 from hil_lab.console import print_json, print_table, print_text
-from hil_lab.inventory import open_board
+from hil_lab.held import held
 from hil_lab.programs import given_program, kept_by_digest, kept_program
 from host.artifact import Artifact
 from host.boards.compare import Comparison, compare
 from host.boards.protocol import PROTOCOL, PROTOCOLS
 from host.boards.receipts import Check, check
+from host.boards.session import BoardSession
 from host.boards.types import Conditions, Measurement
 from host.errors import CallerError
 from host.stats import Interval
@@ -63,7 +66,7 @@ def _kept(store: Store, arguments: argparse.Namespace) -> Kept:
         name=name,
         measurement=measurement,
         measured_at=store.measured_at(name),
-        receipt=check(measurement),
+        receipt=check(measurement, certified_key(measurement.board)),
         invalid=store.invalid([name]).get(name, ""),
         artifact=artifact,
     )
@@ -77,23 +80,25 @@ def _again(kept: Kept, store: Store, arguments: argparse.Namespace) -> tuple[str
             f"the program of {kept.name} was not kept: name a folder that holds it with --artifact"
         )
     anchor = kept_by_digest(store.path.parent, before.anchor) if before.anchor else None
-    with open_board(arguments.board or before.board) as client:
-        kind = client.describe().kind
-        if kind != before.fingerprint.get("kind"):
+    again = partial(
+        BoardSession.measure,
+        artifact=kept.artifact,
+        protocol=before.protocol,
+        synthetic_weights=True,
+        anchor=anchor,
+    )
+    with held(arguments.board or before.board, "repro", silent=arguments.json) as board:
+        if board.info.kind != before.fingerprint.get("kind"):
             raise CallerError(
-                f"{kept.name} was measured on {before.fingerprint.get('kind')}, {kind} is another "
-                "kind of board"
+                f"{kept.name} was measured on {before.fingerprint.get('kind')}, "
+                f"{board.info.kind} is another kind of board"
             )
-        with client.lease("repro") as session:
-            after = session.measure(
-                kept.artifact, before.protocol, synthetic_weights=True, anchor=anchor
-            )
+        after = board.do(again)
     return store.add_measurement(after), after
 
 
 def _status(kept: Kept, found: Comparison | None) -> int:
-    honest = kept.receipt.state in ("signed", "unsigned")
-    return 0 if honest and (found is None or found.outcome == "same") else 1
+    return 0 if kept.receipt.honest and (found is None or found.outcome == "same") else 1
 
 
 def command(kept: Kept) -> str:
@@ -197,9 +202,13 @@ def _state(conditions: Conditions | None) -> str:
 
 
 def _receipt(found: Check) -> str:
-    if found.state == "signed":
-        return f"signed by the board's key {found.key}; numbers, conditions and verdict fit"
-    return f"{found.state.upper()}: {found.why}" if found.state != "unsigned" else found.why
+    if found.state != "signed":
+        return found.why if found.state == "unsigned" else f"{found.state.upper()}: {found.why}"
+    whose = {
+        "certified": f"{found.key}, which the lab certified",
+        "another": f"{found.key}, ANOTHER KEY than the board's: {found.why}",
+    }.get(found.signer, f"{found.key}, which nobody certified: {found.why}")
+    return f"numbers, conditions and verdict fit; signed by key {whose}"
 
 
 def _pairs(m: Measurement) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hil_lab.commands.finalist import finalist_folder
 from hil_lab.console import print_json, print_table, print_text
-from hil_lab.inventory import open_board
+from hil_lab.held import held
 from hil_lab.runs import RECIPE, open_run
 from host.artifact import Artifact
 from host.errors import CallerError
@@ -18,10 +18,10 @@ from protos.values import VerifyReport
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify; exit status 1 where anything differs."""
-    with open_board(arguments.board) as client, client.lease("verify") as session:
-        artifact = artifact_for(Path(arguments.run), arguments.at, session.info.arch)
-        report = session.verify(artifact)
-        where = f"{artifact.manifest['arch']} artifact on {session.info.name}"
+    with held(arguments.board, "verify", silent=arguments.json) as board:
+        artifact = artifact_for(Path(arguments.run), arguments.at, board.info.arch)
+        report = board.do(lambda session: session.verify(artifact))
+        where = f"{artifact.manifest['arch']} artifact on {board.info.name}"
     found = complaints(report)
     if arguments.json:
         print_json({"where": where, "complaints": found, **asdict(report)})

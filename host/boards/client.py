@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -162,6 +162,14 @@ class BoardClient:
         """
         return str(self._call("Reset", pb.ResetRequest()).was)
 
+    def put_revoked(self, fingerprints: Sequence[str]) -> int:
+        """Have certificates refused (sha256, hex); return how many are by now.
+
+        For administrators; what was refused before stays so.
+        """
+        reply = self._call("PutRevoked", pb.PutRevokedRequest(fingerprints=fingerprints))
+        return int(reply.refused)
+
     def _acquire(self, holder: str, ttl_s: float, wait_s: float, care: Care) -> Lease:
         """Stand in the queue for `wait_s`; the last try gives the place up."""
         until, waits = time.monotonic() + wait_s, Waits(care)
@@ -214,4 +222,5 @@ def _info(reply: Any) -> BoardInfo:
         reason=reply.reason,
         queue_length=reply.queue_length,
         held_s=reply.held_s,
+        wait_s=reply.wait_s if reply.HasField("wait_s") else None,
     )

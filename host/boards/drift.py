@@ -15,7 +15,7 @@ from host.artifact import Artifact
 from host.boards.protocol import SEARCH, MeasureProtocol
 from host.boards.session import BoardSession
 from host.boards.types import Measurement
-from host.errors import BoardDrifted, BoardError
+from host.errors import BoardDrifted, BoardError, MeasurementFailed
 from host.store import Store
 
 JOBS = 20
@@ -48,6 +48,11 @@ class DriftWatch:
         self._jobs += 1
 
     @property
+    def jobs(self) -> int:
+        """How many jobs there were since the last good look."""
+        return self._jobs
+
+    @property
     def due(self) -> bool:
         """Whether it is time to look."""
         if self._looked_s is None or self._jobs >= JOBS:
@@ -78,13 +83,13 @@ class DriftWatch:
         raise BoardDrifted(
             f"{info.name} is quarantined: {reason}; {count} measurements since the last good look "
             f"are invalid and will be taken again: mend the board, then hil-lab boards reset "
-            f"{info.name} and resume the run",
+            f"{info.name} and go on (hil-lab resume, or collect again)",
             count,
         )
 
     def _measured(self) -> Measurement:
         for _ in range(ATTEMPTS):
-            measured = self.session.measure(self.anchor, self.protocol, synthetic_weights=True)
+            measured = self._measure()
             self.store.add_measurement(measured)
             if measured.verdict != "invalid":
                 return measured
@@ -92,6 +97,13 @@ class DriftWatch:
             f"{self.session.info.name}: the anchor cannot be measured "
             f"({'; '.join(measured.reasons)}); mend the board, then resume the run"
         )
+
+    def _measure(self) -> Measurement:
+        try:
+            return self.session.measure(self.anchor, self.protocol, synthetic_weights=True)
+        except MeasurementFailed as e:
+            # It ran here before, or on its kind: that is the board's failure, and no program's.
+            raise BoardError(f"{e}; that is the anchor: mend the board, then go on") from e
 
     def _ratio(self, measured: Measurement) -> float:
         info, structure = self.session.info, self.anchor.manifest["structure"]

@@ -17,19 +17,41 @@ from protos.receipt import Measured
 from protos.verdict import judge
 
 State = Literal["signed", "unsigned", "forged", "altered"]
+Signer = Literal["", "certified", "another", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """The public key that the lab certified for a board, or why there is none."""
+
+    key: str = ""
+    why: str = ""
+
+
+NOBODY = Certified(why="no certificate was looked for")
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What became of a receipt; `key` is the short name of the board's key."""
+    """What became of a receipt; `key` is the short name of the key that signed it.
+
+    `signer` says of a good signature whether it is of the key that the lab certified for the board,
+    of another one, or of one that nobody certified; `why` then says why nobody did.
+    """
 
     state: State
     why: str = ""
     key: str = ""
+    signer: Signer = ""
+
+    @property
+    def honest(self) -> bool:
+        """Whether nothing speaks against what is kept; unsigned is no lie."""
+        return self.state in ("signed", "unsigned") and self.signer != "another"
 
 
-def check(measurement: Measurement) -> Check:
-    """Say whether the board signed exactly what is kept.
+def check(measurement: Measurement, certified: Certified = NOBODY) -> Check:
+    """Say whether the board signed exactly what is kept, and with which key.
 
     `altered`: samples, conditions, plan or verdict are not those of the receipt; `forged`: the
     signature is not of this key. Needs the package cryptography.
@@ -47,7 +69,11 @@ def check(measurement: Measurement) -> Check:
     key = key_name(receipt.key)
     if not _verified(receipt.key, receipt.signature, receipt.statement):
         return Check("forged", "the signature does not fit the statement and the key", key)
-    return Check("signed", key=key)
+    if not certified.key:
+        return Check("signed", certified.why, key, "unknown")
+    if receipt.key == certified.key:
+        return Check("signed", key=key, signer="certified")
+    return Check("signed", f"the lab certified {key_name(certified.key)}", key, "another")
 
 
 def statement(measurement: Measurement, stated: str) -> str:

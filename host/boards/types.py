@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from statistics import median
+from statistics import fmean, median, pstdev
 from typing import Any
 
 from host.boards.protocol import MeasureProtocol, Verdict
@@ -33,6 +33,7 @@ __all__ = [
     "KernelTiming",
     "LayerCheck",
     "Lease",
+    "Look",
     "Measurement",
     "Profile",
     "Progress",
@@ -59,6 +60,8 @@ class BoardInfo:
     reason: str = ""
     queue_length: int = 0
     held_s: float = 0.0
+    # About how long a newcomer would wait; None where nobody can tell.
+    wait_s: float | None = None
 
     @property
     def fingerprint_digest(self) -> str:
@@ -128,6 +131,11 @@ class Measurement:
         return tuple(median(block.samples_ns) / 1e6 for block in self.blocks)
 
     @property
+    def noise_ratio(self) -> float:
+        """Standard deviation of all samples over their mean."""
+        return pstdev(self.samples_ns) / fmean(self.samples_ns)
+
+    @property
     def energy_mj(self) -> float | None:
         """Millijoules per inference, idle power included."""
         if self.energy is None or not self.energy.inferences:
@@ -167,3 +175,17 @@ class Measurement:
     def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
         """Read the JSON form."""
         return from_json(cls, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a board's anchor took last and at first; `at` is when the last was kept, in UTC."""
+
+    at: str
+    measured: Measurement
+    baseline: Measurement
+
+    @property
+    def drift_ratio(self) -> float:
+        """How far the last is off the first: 0.02 is 2 % slower."""
+        return self.measured.latency_ms.median / self.baseline.latency_ms.median - 1

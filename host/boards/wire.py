@@ -19,6 +19,7 @@ from host.errors import (
     ArtifactRejected,
     BoardBusy,
     BoardError,
+    BoardFull,
     BoardQuarantined,
     BoardUnreachable,
     LeaseLost,
@@ -61,6 +62,7 @@ _BY_REASON: dict[str, type[BoardError]] = {
     "role": AccessRefused,
     "revoked": AccessRefused,
     "version": VersionMismatch,
+    "disk-full": BoardFull,
     "corrupt": CorruptUpload,
     "missing": MissingOnBoard,
 }

@@ -39,8 +39,12 @@ class Observation:
     created_at: str = ""
 
 
+# A measurement that turned out to be of a board that drifted is none, and is taken again.
+COUNTS = "(measurement IS NULL OR measurement NOT IN (SELECT measurement FROM invalid))"
+
+
 class Records:
-    """The samples and observations of one dataset; nothing is ever written twice."""
+    """The samples and observations of one dataset; what counts is never written twice."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -58,7 +62,7 @@ class Records:
         return [Sample(r["number"], json.loads(r["spec"]), r["structure"]) for r in rows]
 
     def add(self, observation: Observation) -> None:
-        """Keep an observation."""
+        """Keep an observation, in the place of one that does not count any more."""
         profile = observation.profile
         row = {
             "number": observation.number,
@@ -69,18 +73,18 @@ class Records:
             "error": observation.error,
         }
         with self.store.tables() as db:
-            db["observation"].insert(row)
+            db["observation"].insert(row, replace=True)
 
     def done(self) -> set[tuple[int, int]]:
-        """Return the number and place of what was observed."""
+        """Return the number and place of what was observed and counts."""
         with self.store.tables() as db:
-            rows = list(db["observation"].rows_where(select="number, place"))
+            rows = list(db["observation"].rows_where(COUNTS, select="number, place"))
         return {(row["number"], row["place"]) for row in rows}
 
     def observations(self) -> list[Observation]:
-        """Return all observations, by number and place."""
+        """Return all observations that count, by number and place."""
         with self.store.tables() as db:
-            rows = list(db["observation"].rows_where(order_by="number, place"))
+            rows = list(db["observation"].rows_where(COUNTS, order_by="number, place"))
         return [_observation(row) for row in rows]
 
 

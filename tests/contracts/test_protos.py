@@ -32,6 +32,7 @@ METHODS = [
     "Quarantine",
     "Reset",
     "EndLease",
+    "PutRevoked",
 ]
 
 

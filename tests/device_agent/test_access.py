@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.access import Caller, Revoked, caller_of
-from device_agent.errors import NotAllowed, RevokedCertificate
+from device_agent.errors import NotAllowed, Rejected, RevokedCertificate
 
 DER = b"a certificate"
 
@@ -86,6 +86,28 @@ class TestRevoked:
         with pytest.raises(RevokedCertificate, match='"ann" was revoked'):
             revoked.check(ann)
         revoked.check(Caller("bob", "measure", "b" * 64))
+
+    def test_what_was_sent_is_kept_and_only_grows(self, tmp_path: Path) -> None:
+        given, kept = tmp_path / "revoked.txt", tmp_path / "state" / "revoked"
+        given.write_text("a" * 64)
+        kept.parent.mkdir()
+        revoked = Revoked(given, kept)
+        assert revoked.add(["b" * 64]) == 2
+        assert revoked.add(["c" * 64]) == 3  # of another administrator, whose list lacks b
+        for after_a_restart in (revoked, Revoked(given, kept)):
+            for letter in "abc":
+                with pytest.raises(RevokedCertificate):
+                    after_a_restart.check(Caller(letter, "measure", letter * 64))
+            after_a_restart.check(Caller("dan", "measure", "d" * 64))
+
+    @pytest.mark.parametrize("sent", ["ann", "A" * 64, "a" * 63, ""])
+    def test_what_is_no_fingerprint_is_refused_and_nothing_is_kept(
+        self, tmp_path: Path, sent: str
+    ) -> None:
+        revoked = Revoked(None, tmp_path / "revoked")
+        with pytest.raises(Rejected, match="is no sha256 fingerprint"):
+            revoked.add(["b" * 64, sent])
+        assert not (tmp_path / "revoked").exists()
 
     @pytest.mark.parametrize("text", ["ann\n", "A" * 64, "a" * 63])
     def test_a_list_with_anything_else_lets_nobody_in(self, text: str, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -23,7 +25,14 @@ from host.artifact import Artifact
 from host.boards.client import BoardClient
 from host.boards.protocol import QUICK
 from host.canonical import canonical_json
-from host.errors import BoardBusy, BoardUnreachable, HilError, LeaseLost, MeasurementFailed
+from host.errors import (
+    BoardBusy,
+    BoardFull,
+    BoardUnreachable,
+    HilError,
+    LeaseLost,
+    MeasurementFailed,
+)
 from protos import board_pb2 as pb
 from protos import board_pb2_grpc
 from protos.values import UNDER_VOLTAGE, Conditions
@@ -151,6 +160,38 @@ def test_an_under_volted_board_is_quarantined_and_says_why() -> None:
         assert client.describe().state == "quarantined"
         with pytest.raises(BoardBusy, match="under-voltage: use a 3 A supply"), client.lease("me"):
             pass
+
+
+def test_a_full_disk_is_one_sentence_whatever_was_to_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with served(fake_machine()) as client:
+        with client.lease("me") as session:
+            monkeypatch.setattr("device_agent.quarantine.write_durably", full)
+            with pytest.raises(BoardFull, match="disk is full: free some space there"):
+                session.quarantine("it is hot")
+        monkeypatch.setattr("device_agent.leases.write_durably", full)
+        with pytest.raises(BoardFull, match="the board's disk is full"), client.lease("me"):
+            pass
+        monkeypatch.undo()
+        with client.lease("me"):
+            pass
+
+
+def test_an_agent_that_cannot_write_its_state_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert run_agent(["--state", str(tmp_path / "state"), "--name", "x"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/state: No space left on device; free some space there\n"
+    )
 
 
 def test_every_call_but_the_open_ones_needs_a_lease() -> None:

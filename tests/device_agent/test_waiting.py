@@ -47,6 +47,46 @@ def test_a_refusal_says_place_and_estimate(leases: Leases, clock: Clock) -> None
     assert caught.value.details == (("hil-place", "2"), ("hil-wait-s", "540"))
 
 
+def test_a_newcomer_is_told_about_how_long_without_standing_in_the_queue(
+    leases: Leases, clock: Clock
+) -> None:
+    assert leases.wait_s() == 0
+    held(leases, clock, 300)
+    assert leases.wait_s() == 0
+    leases.acquire("ann", 3600, "a")
+    clock.now += 60
+    assert leases.wait_s() == 240
+    with pytest.raises(Busy):
+        leases.acquire("bob", 60, "b", wait=True)
+    assert leases.wait_s() == 540
+    assert leases.waiting() == 1
+
+
+def test_how_long_leases_lasted_is_known_after_a_restart(tmp_path: Path, clock: Clock) -> None:
+    kept = tmp_path / "lasted"
+    held(Leases(tmp_path / "fence", clock, History(kept)), clock, 300)
+    restarted = Leases(tmp_path / "fence", clock, History(kept))
+    restarted.acquire("ann", 3600, "a")
+    with pytest.raises(Busy, match="1st in the queue, about 5 min"):
+        restarted.acquire("bob", 60, "b", wait=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"12\nno number\n", b"\xff\x00", b"nan\n-3\ninf\n"])
+def test_a_spoiled_history_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    kept = tmp_path / "lasted"
+    kept.write_bytes(content)
+    history = History(kept)
+    assert history.wait_s(None, 1) is None
+    history.add(60)
+    assert History(kept).wait_s(None, 1) == 60
+
+
+def test_a_lease_ends_where_its_length_cannot_be_kept(tmp_path: Path, clock: Clock) -> None:
+    leases = Leases(tmp_path / "fence", clock, History(tmp_path / "gone" / "lasted"))
+    held(leases, clock, 300)
+    assert leases.current() is None and leases.wait_s() == 0
+
+
 def test_nobody_knows_how_long_before_a_lease_has_ended(leases: Leases) -> None:
     leases.acquire("ann", 60, "a")
     with pytest.raises(Busy, match=r"1st in the queue$"):

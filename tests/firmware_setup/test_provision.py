@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -183,3 +184,41 @@ def test_our_block_of_the_firmware_config_is_replaced_not_repeated() -> None:
     once = units.boot_block(BOOT)
     assert units.boot_block(once) == once
     assert units.without_block(once) == BOOT
+
+
+def test_boot_tuning_sets_clock_interrupts_and_lights_and_undoes_them(tmp_path: Path) -> None:
+    files = {
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "ondemand\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq": "600000\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq": "1800000\n",
+        "proc/irq/default_smp_affinity": "f\n",
+        "proc/irq/31/smp_affinity": "f\n",
+        "sys/class/leds/ACT/trigger": "none timer [mmc0] default-on\n",
+        "sys/class/leds/ACT/brightness": "255\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    script = units.tune_script()
+    for folder in ("/sys/", "/proc/", "/run/"):
+        script = script.replace(folder, f"{tmp_path}{folder}")
+
+    def run(action: str) -> dict[str, str]:
+        subprocess.run(["sh", "-c", script, "tune.sh", action], check=True)
+        return {name: (tmp_path / name).read_text().strip() for name in files}
+
+    for _ in range(2):  # started twice it still knows how things were
+        assert list(run("start").values()) == [
+            "performance", "1800000", "1800000", "1", "1", "none", "0",
+        ]  # fmt: skip
+    assert list(run("stop").values()) == [
+        "ondemand", "600000", "1800000", "f", "f", "mmc0", "255",
+    ]  # fmt: skip
+    assert not (tmp_path / "run/hil-lab-tune").exists()
+
+
+def test_random_addresses_are_given_up_by_choice_alone() -> None:
+    usual = units.agent_unit("pi4-01", "rpi4", "0.0.0.0:7010")
+    assert "--require-sandbox --pin --tls-cert" in usual and "LockPersonality=yes" in usual
+    fixed = units.agent_unit("pi4-01", "rpi4", "0.0.0.0:7010", aslr=False)
+    assert "--pin --no-aslr --tls-cert" in fixed and "LockPersonality=no" in fixed

@@ -312,6 +312,26 @@ class TestRuns:
         monkeypatch.setattr(experiment.Workbench, "_train", broken)
         refused(hil_lab("train", "digits"), WORLD, "disk: Input/output error")
 
+    def test_what_nobody_foresaw_is_still_told_to_free_space(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", "disk")
+
+        monkeypatch.setattr(experiment.Workbench, "_train", full)
+        words = "disk: No space left on device; free some space"
+        refused(hil_lab("train", "digits"), WORLD, words)
+
+    def test_a_store_that_cannot_be_made_says_what_to_do(
+        self, here: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object, **__: object) -> None:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+        monkeypatch.setattr(Path, "mkdir", full)
+        with pytest.raises(StoreError, match="quota exceeded; free some space, then resume"):
+            Store(here / "new" / "store.db")
+
     def test_a_full_database_says_so_and_keeps_what_it_has(self, here: Path) -> None:
         store = Store(here / "store.db")
         store._db.execute("PRAGMA max_page_count = 12")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +19,11 @@ import pytest
 from hil_lab.choice import at_most
 from hil_lab.simboard.process import SimProcess, sim_process
 from host.boards.client import BoardClient
+from host.boards.types import Block
 from host.errors import CallerError
+from host.store import Store
 from tests.hil_lab.commands import hil_lab
+from tests.host.test_store import measurement
 
 SUPPLY = """
 [boards.sim-01.supply]
@@ -57,6 +64,55 @@ def test_the_list_has_lease_queue_conditions_and_tags(client: BoardClient) -> No
     assert row["clock_mhz"] == 1800.0 and 20 < row["temperature_c"] < 80 and row["held_s"] >= 0
     assert rows["dead"]["state"] == "unreachable" and "no answer" in rows["dead"]["why"]
     assert "TEMP" in text and "1800 MHz" in text and "rack1" in text
+
+
+def test_the_list_says_about_when_a_held_board_is_free(client: BoardClient) -> None:
+    with client.lease("earlier"):
+        pass
+    with client.lease("ann@ws3"):
+        rows = {row["name"]: row for row in hil_lab("boards", "list", "--json").json}
+        text = hil_lab("boards", "list").out
+    assert 0 <= rows["sim-01"]["wait_s"] < 60
+    assert "about " in text and "FREE IN" in text
+
+
+def test_the_list_shows_what_the_lab_knows_of_drift_and_noise(client: BoardClient) -> None:
+    info = client.describe()
+    measured = replace(measurement(), board="sim-01", fingerprint=info.fingerprint)
+    store = Store(Path("lab.db"))
+    store.add_baseline(measured)
+    late = Block(samples_ns=(1030, 1031, 1032), warmup_runs=10, settled=True)
+    store.add_measurement(replace(measured, blocks=(late,)))
+    store.add_measurement(replace(measured, blocks=(late,), structure="another program"))
+    store.quarantine("sim-01", info.fingerprint_digest, "the anchor is +3.0% off")
+    store.close()
+    done = hil_lab("boards", "list", "--store", "lab.db", "--json")
+    row = {row["name"]: row for row in done.json}["sim-01"]
+    assert row["drift_ratio"] == pytest.approx(1031 / 1001 - 1)
+    assert row["noise_ratio"] == pytest.approx(0.00079, rel=0.01)
+    assert row["throttling"] == [] and row["looked_at"].endswith("Z")
+    assert row["why"] == "at the last look the anchor is +3.0% off"
+    assert "+3.0%" in hil_lab("boards", "list", "--store", "lab.db").out
+    assert "no such store" in hil_lab("boards", "list", "--store", "x.db").err
+
+
+def test_without_a_look_the_noise_is_the_baselines() -> None:
+    Path("sim-01-baseline.json").write_text(json.dumps({"noise_ratio": 0.004}))
+    row = {row["name"]: row for row in hil_lab("boards", "list", "--json").json}["sim-01"]
+    assert (row["noise_ratio"], row["drift_ratio"]) == (0.004, None)
+
+
+def test_boards_that_are_silent_cost_the_list_seconds_together() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        entries = [
+            f'[boards.silent-{i}]\nkind = "sim:rpi4"\naddress = "{address}"' for i in range(30)
+        ]
+        Path("boards.toml").write_text("\n".join(entries))
+        start_s = time.monotonic()
+        rows = hil_lab("boards", "list", "--json").json
+    assert time.monotonic() - start_s < 20  # one after the other they would take two minutes
+    assert [row["state"] for row in rows[:30]] == ["unreachable"] * 30
 
 
 def test_a_board_is_held_by_hand_and_released_by_an_administrator(client: BoardClient) -> None:

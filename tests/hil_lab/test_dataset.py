@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hil_lab.dataset import open_dataset
+from hil_lab.simboard import faults
+from host.boards import drift
 from host.dataset.table import kernels_of, learned
 from tests.hil_lab import tiny
 from tests.hil_lab.commands import Done, hil_lab
@@ -132,7 +134,10 @@ def test_all_boards_measure_every_program_where_that_is_asked(folder: Path) -> N
     ]
 
 
-def test_a_program_that_fails_is_a_row_and_the_board_goes_on(folder: Path) -> None:
+def test_a_program_that_fails_is_a_row_and_the_board_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hil_lab.dataset.watch_of", lambda *_: None)  # its anchor would crash too
     done = hil_lab(
         "dataset", "collect", "small.toml", "--board", "sim:rpi4?fault=crash",
         "--set", "name=crashing", "--count", 2, "--json",
@@ -150,6 +155,54 @@ def test_a_board_that_measures_nothing_valid_hands_on_its_programs(folder: Path)
     )  # fmt: skip
     assert done.status == 0, done.err
     assert {row["board"] for row in open_dataset("handed").table().rows} == {"sim:rpi4-2"}
+
+
+@pytest.fixture
+def drifting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boards are good for their baseline and one program; a look every three programs."""
+    monkeypatch.setattr(faults, "DRIFT_AFTER", 2)
+    monkeypatch.setattr(drift, "JOBS", 3)
+
+
+def test_rows_of_a_board_that_drifts_are_measured_again_by_another(
+    folder: Path, drifting: None
+) -> None:
+    done = hil_lab(
+        "dataset", "collect", "small.toml", "--board", "sim:rpi4?fault=drift",
+        "--board", "sim:rpi4-2", "--set", "name=drifting",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert "dropped  sim:rpi4?fault=drift is quarantined: the anchor is +3.0% off" in done.err
+    rows = open_dataset("drifting").table().rows
+    assert [row["number"] for row in rows] == list(range(10))
+    assert {row["board"] for row in rows} == {"sim:rpi4-2"}
+
+
+def test_a_lone_board_that_drifts_ends_it_and_a_mended_one_measures_its_rows_again(
+    folder: Path, drifting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("dataset", "collect", "small.toml", "--set", "name=lone", "--count", 5)
+    done = hil_lab(*command, "--board", "sim:rpi4?fault=drift")
+    assert done.status == 1
+    assert "no board is left: sim:rpi4?fault=drift is quarantined" in done.err
+    assert "collect again" in done.err
+    assert open_dataset("lone").table().rows == ()
+    monkeypatch.setattr(faults, "DRIFT_AFTER", 10**6)
+    again = hil_lab(*command, "--board", "sim:rpi4?fault=drift", "--json")
+    assert again.status == 0, again.err
+    assert again.json["measured"] == 5 and again.json["verdicts"] == {"trusted": 5}
+
+
+def test_what_was_measured_after_the_last_look_is_looked_at_in_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "DRIFT_AFTER", 2)  # no look is due before the end
+    done = hil_lab(
+        "dataset", "collect", "small.toml", "--board", "sim:rpi4?fault=drift",
+        "--set", "name=last", "--count", 3,
+    )  # fmt: skip
+    assert done.status == 1 and "is quarantined" in done.err
+    assert open_dataset("last").table().rows == ()
 
 
 def test_uncertain_programs_of_a_network_come_in_rounds(folder: Path) -> None:

@@ -52,7 +52,8 @@ def test_it_shows_how_a_number_was_measured(kept: str) -> None:
         "clock_mhz 1800",
         "runs at 1800 MHz",
         "trusted",
-        "signed by the board's key",
+        "numbers, conditions and verdict fit; signed by key ",
+        "which nobody certified: boards that are built in make a new key",
         "hil-lab boards measure 'sim:rpi4' runs/a-run/reference --protocol quick",
     ):
         assert words in done.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,9 @@ def test_a_good_board_gets_a_certificate_that_the_lab_signed(ca: LabCA, tmp_path
     assert ca.signed(canonical_json(kept).encode(), signature)
     assert kept["latency_ms"][0] > 0 and kept["noise_ratio"] < 0.05
     assert kept["verdict"] == "trusted" and kept["active_w"] > 2
+    if shutil.which("openssl"):
+        assert kept["receipt_key"]
+        assert "which the baseline certifies" in found.text()
     kept["latency_ms"][0] *= 0.9
     assert not ca.signed(canonical_json(kept).encode(), signature)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from device_agent.power.signals import Chirp, Signal
 from device_agent.power.stream import StreamMeter
 
 IDLE_W, READING_S = 2.3, 0.01
@@ -44,13 +45,13 @@ class Bench:
         """Return the board's time."""
         return self.now_s
 
-    def meter(self) -> StreamMeter:
-        """Return a meter over the readings."""
+    def meter(self, signal: Signal | None = None) -> StreamMeter:
+        """Return a meter over the readings, which a chirp aligns where there is no other signal."""
         return StreamMeter(
             "usb",
             self.drain,
             resolution_w=0.005,
-            load=self.load,
+            signal=signal or Chirp(self.load, self.sleep, self.clock_s),
             sleep=self.sleep,
             clock_s=self.clock_s,
         )

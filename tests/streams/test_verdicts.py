@@ -12,7 +12,7 @@ import pytest
 
 from host.boards.protocol import REPORT, SEARCH
 from host.stats import median_interval
-from protos.verdict import judge, judge_energy
+from protos.verdict import judge, judge_energy, throttling
 from tests.streams.generator import Case, Day, case, clean, report
 
 SEEDS = range(1000)
@@ -94,3 +94,9 @@ def test_those_of_reports_hold_it_too() -> None:
         interval = median_interval(medians)
         hits += interval.low <= made.median_ns <= interval.high
     assert hits / len(CLEAN_SEEDS) == pytest.approx(0.95, abs=0.02)
+
+
+def test_throttle_bits_say_what_is_and_what_was() -> None:
+    assert throttling(0) == ()
+    assert throttling(0x50005) == ("under-voltage", "throttled")
+    assert throttling(0x50004) == ("throttled", "was under-voltage")

@@ -93,3 +93,30 @@ def test_an_fnb58_is_asked_and_its_samples_are_10_ms_apart() -> None:
     assert pipe.written[-1] == fnirsi.KEEP_ALIVE
     assert [t for t, _ in readings] == pytest.approx([1.97, 1.98, 1.99, 2.0])
     assert [w for _, w in readings] == pytest.approx([2.5] * 4)
+
+
+def test_a_ppk2_tells_when_its_input_changed() -> None:
+    polls = [([1.0] * 4, [0, 0, 0, 0]), ([1.0] * 4, [0, 3, 3, 2]), ([1.0] * 2, [0, 1])]
+
+    class Device:
+        def get_data(self) -> bytes:
+            return b"x"
+
+        def get_samples(self, data: bytes) -> Any:
+            return polls.pop(0)
+
+    times = iter((1.0, 2.0, 3.0))
+    source = ppk2.Currents(Device(), 5.0, clock_s=lambda: next(times), sleep=lambda _: None)
+    for _ in range(3):
+        source.read()
+    assert source.edges() == pytest.approx([2.0 - 2e-5, 2.0, 3.0])
+    assert source.edges() == []
+
+
+def test_a_line_goes_to_a_meter_that_sees_it() -> None:
+    with pytest.raises(Unsupported, match="only ppk2 see a line of the board: leave line 17"):
+        meter("joulescope", line="17")
+    with pytest.raises(Unsupported, match="name a line by its number"):
+        meter("ppk2", line="D0")
+    with pytest.raises(Unsupported, match="line 17 of /dev/nochip cannot be driven"):
+        meter("ppk2", line="/dev/nochip:17")

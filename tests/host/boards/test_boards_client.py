@@ -17,7 +17,13 @@ from host.boards import client as client_module
 from host.boards.client import BoardClient
 from host.boards.protocol import QUICK
 from host.boards.wire import retried
-from host.errors import ArtifactRejected, BoardUnreachable, LeaseLost, VersionMismatch
+from host.errors import (
+    ArtifactRejected,
+    BoardFull,
+    BoardUnreachable,
+    LeaseLost,
+    VersionMismatch,
+)
 from tests.contracts.support import FakeRunner, fake_machine, plain_artifact
 
 
@@ -100,7 +106,7 @@ def test_a_full_board_says_so(artifact: Artifact, tmp_path: Path) -> None:
         with (
             BoardClient(f"127.0.0.1:{port}") as client,
             client.lease("me") as session,
-            pytest.raises(ArtifactRejected, match="no room for 1048576 bytes"),
+            pytest.raises(BoardFull, match="no room for 1048576 bytes"),
         ):
             session.upload(artifact)
     finally:
