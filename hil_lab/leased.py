@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from hil_lab.console import Reporter
-from hil_lab.inventory import LOCAL, open_board, supply_of
+from hil_lab.inventory import EMULATED, LOCAL, open_board, supply_of
 from hil_lab.workbench import Workbench
 from host.artifact import Artifact
 from host.boards.care import Care
@@ -87,9 +87,9 @@ class LeasedBoards:
     def _watch(self, session: BoardSession) -> DriftWatch | None:
         """Return what watches a board drift; one for all meters of the board.
 
-        Nobody keeps this machine still for a search, and nobody could put it in quarantine.
+        Nobody keeps this machine still for a search, nor an emulator whose time means nothing.
         """
-        if self.anchor is None or session.info.kind == LOCAL:
+        if self.anchor is None or session.info.kind in (LOCAL, EMULATED):
             return None
         name = session.info.name
         if name not in self._watches:
