@@ -26,6 +26,8 @@ QEMU, IMAGER = "qemu-system-aarch64", "qemu-img"
 DISK, KERNEL, INITRD, KEY, HOST_KEY = FILES = (
     "disk.qcow2", "vmlinuz", "initrd.img", "ssh_key", "host_key.pub",
 )  # fmt: skip
+# No machine outlives us, even where we are killed.
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 LOOPBACK, USER = "127.0.0.1", "pi"
 AGENT_PORT, SSH_PORT = 7010, 22
 BOOT_S, GREETING_S, POLL_S, QMP_S = 400.0, 10.0, 1.0, 10.0
@@ -113,7 +115,7 @@ class Machine:
             done = subprocess.run(made, capture_output=True, text=True)
             if done.returncode:
                 raise BuildError(f"{self._overlay}: {done.stderr.strip()}")
-        self.process = subprocess.Popen(self.command)
+        self.process = subprocess.Popen([*ENDS_WITH_US, *self.command])
 
     def power_cut(self) -> None:
         """Take the power away."""
