@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -141,9 +145,42 @@ class TestRefused:
         with lab.served(lab.expired(Leaf(BOARD, "board"))) as address:
             self.refused(address, files(lab.person("ann")), "board's certificate expired")
 
+    def test_a_board_that_restarts_behind_a_gateway_is_only_away(self, lab: Lab) -> None:
+        """Who hangs up in the handshake, or resets it, has not judged a certificate."""
+        with (
+            hanging_up() as address,
+            client(address, files(lab.person("ann"))) as board,
+            pytest.raises(BoardUnreachable),
+        ):
+            board.describe()
+
     def test_a_board_without_tls(self, lab: Lab) -> None:
         with served(fake_machine()) as plain:
             self.refused(plain.address, files(lab.person("ann")), "does not speak TLS")
+
+
+@contextmanager
+def hanging_up() -> Iterator[str]:
+    """Yield the address of what takes connections and drops them, by turns with a reset."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drop() -> None:
+            for turn in itertools.count():
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                if turn % 2:
+                    connection.recv(1)
+                    reset = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                connection.close()
+
+        dropper = threading.Thread(target=drop)
+        dropper.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        dropper.join()
 
 
 class TestRoles:
