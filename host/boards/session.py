@@ -107,9 +107,11 @@ class BoardSession:
                 for ref, offset in missing:
                     self._put_blob(artifact, ref, offset)
                 break
-            except (BoardUnreachable, CorruptUpload):
+            except (BoardUnreachable, CorruptUpload) as e:
                 if attempt == UPLOAD_ATTEMPTS:
                     raise
+                # Before it is asked again: a board that is away takes seconds to be silent.
+                self._say(f"again    {e}")
         manifest = canonical_json(artifact.manifest).encode()
         self._call("PutArtifact", manifest_json=manifest)
 
