@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -21,6 +22,7 @@ from device_agent.__main__ import run_agent
 from device_agent.access import CALLS, Call
 from device_agent.server import ServerOptions, make_server
 from firmware_setup.ca.certificates import Leaf
+from firmware_setup.ca.lab import LabCA
 from hil_lab.inventory import open_board, read_inventory, served
 from hil_lab.wires import OWN_FILES
 from host.boards.client import BoardClient
@@ -51,6 +53,14 @@ def test_a_person_of_the_lab_is_let_in(lab: Lab) -> None:
         assert board.describe().name == "fake"
         with board.lease("ann") as session:
             assert session.info.name == "fake"
+
+
+def test_a_certificate_from_after_the_board_lost_the_time_is_let_in(lab: Lab) -> None:
+    """To a clock that lags by ten days, what is made today is made in ten days."""
+    later = LabCA(lab.ca.folder, now=lambda: datetime.now(UTC) + timedelta(days=10))
+    who = files(later.issue(Leaf("ann", "person", "measure")))
+    with lab.served() as address, client(address, who) as board:
+        assert board.describe().name == "fake"
 
 
 class TestRefused:
