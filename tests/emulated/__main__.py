@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hil_lab.emulated import LOOPBACK, USER, Machine, machine
-from host.errors import BoardError
+from host.errors import HilError
 
 ROOT = Path(__file__).parent.parent.parent
 NAME, EPISODES = "emulated", 10
@@ -123,7 +123,7 @@ def _restarted(board: Machine, before_id: str) -> None:
     """Raise SystemExit while a machine has not booted again."""
     try:
         now_id = board.ssh(f"cat {BOOT_ID}")
-    except BoardError:
+    except HilError:
         now_id = before_id
     if now_id == before_id:
         raise SystemExit("the machine did not restart")
