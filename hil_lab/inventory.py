@@ -51,6 +51,8 @@ from host.registry import did_you_mean
 from host.supply import Supply, supply_from
 
 LOCAL = "local"
+# The kind of machines under an emulator, which stand in for a board's function alone.
+EMULATED = "emulated"
 STOP_GRACE_S = 0.5
 DEFAULT_INVENTORY = Path("boards.toml")
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from hil_lab.console import Reporter
 from hil_lab.held import LEASE_WAIT_S, care_of
-from hil_lab.inventory import LOCAL, open_board
+from hil_lab.inventory import EMULATED, LOCAL, open_board
 from hil_lab.workbench import Workbench
 from host.artifact import Artifact
 from host.boards.client import BoardClient
@@ -109,11 +109,11 @@ class LeasedBoards:
 def watch_of(
     session: BoardSession, store: Store, anchor: Artifact, protocol: MeasureProtocol
 ) -> DriftWatch | None:
-    """Return what watches a board drift, None for this machine.
+    """Return what watches a board drift, None for this machine and for emulated ones.
 
-    Nobody keeps that still for hours, and nobody could put it in quarantine.
+    Nobody keeps this machine still for hours, and an emulator's time means nothing.
     """
-    if session.info.kind == LOCAL:
+    if session.info.kind in (LOCAL, EMULATED):
         return None
     return DriftWatch(session, store, anchor, protocol)
 

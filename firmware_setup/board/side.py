@@ -114,6 +114,8 @@ class Board:
 
     def unpack(self, archive: str, digest: str, into: str) -> None:
         """Unpack a complete upload, all of it or nothing."""
+        import compileall  # here: every order is a start of Python, and this import takes its time
+
         source, target = self.path(archive), self.path(into)
         if os.path.isdir(target):
             return
@@ -128,6 +130,8 @@ class Board:
                 if member.name.startswith("/") or ".." in member.name.split("/"):
                     raise SystemExit("the archive holds a path outside of itself")
             tar.extractall(part)
+        # The agent may not write there: its programs would compile their imports at every start.
+        compileall.compile_dir(part, quiet=2, stripdir=part, prependdir=target)
         os.sync()
         os.rename(part, target)
         os.remove(source)

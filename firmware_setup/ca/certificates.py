@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 ROLE_PREFIX = "hil-lab:role:"
-# Clocks of boards without a battery lag behind.
-BACKDATED = timedelta(hours=1)
+# The clock of a board without a battery lags by as long as it was off, and until it has the time
+# it would take whoever has a newer certificate for not yet valid.
+BACKDATED = timedelta(days=365)
 CRL_LIFE = timedelta(days=30)
 Key = ec.EllipticCurvePrivateKey
 

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from filelock import FileLock
 
 from firmware_setup.ca.certificates import (
+    BACKDATED,
     Authority,
     Leaf,
     certificate_pem,
@@ -196,7 +197,7 @@ def _entry(wanted: Leaf, made: x509.Certificate) -> Entry:
         hosts=wanted.hosts,
         serial=f"{made.serial_number:x}",
         fingerprint=fingerprint(made),
-        issued=made.not_valid_before_utc.isoformat(),
+        issued=(made.not_valid_before_utc + BACKDATED).isoformat(),
         expires=made.not_valid_after_utc.isoformat(),
     )
 

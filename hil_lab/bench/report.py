@@ -28,6 +28,8 @@ class Options:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     # Of the simulator: where the latencies lie that others measured.
     data: str = ""
+    # Of faults: where the image of the emulated machine lies, "" for the usual place.
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=0, help="repeats of every timing")
     parser.add_argument("--target", default="cortex-a72", help="what to build for")
     parser.add_argument("--data", default="", help="simulator: the folder of measured latencies")
+    parser.add_argument("--image", default="", help="faults: the emulated board's, if elsewhere")
     searches = parser.add_argument_group("search")
     searches.add_argument("--method", action="append", default=[], help="only this; repeatable")
     searches.add_argument("--seed", action="append", type=int, default=[], help="repeatable")

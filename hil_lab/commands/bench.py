@@ -62,6 +62,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         arguments.out,
         overrides_of(arguments.set),
         arguments.data,
+        arguments.image,
     )
 
 

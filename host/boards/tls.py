@@ -63,19 +63,27 @@ def disagreement(address: str, files: TlsFiles, server_name: str) -> str:
             socket.create_connection((host.strip("[]"), int(port)), DIAGNOSIS_S) as plain,
             context.wrap_socket(plain, server_hostname=server_name or host) as wrapped,
         ):
-            # TLS 1.3: what the board thinks of our certificate comes after the handshake. gRPC
-            # hangs up without a word; a board that lets us in speaks first.
-            if not wrapped.recv(1):
-                return _refused(files)
+            return "" if _speaks(wrapped) else _refused(files)
     except ssl.SSLCertVerificationError as e:
         return _about_board(e, files, server_name or host)
+    except ssl.SSLEOFError:
+        return ""  # hung up in the handshake: a board that restarts, or what stands before it
     except ssl.SSLError as e:
         return _about_us(e, files)
-    except ConnectionResetError:
-        return _refused(files)
     except (OSError, ValueError):
         return ""
-    return ""
+
+
+def _speaks(board: ssl.SSLSocket) -> bool:
+    """Whether a board says anything after the handshake; raises TimeoutError for a silent one.
+
+    With TLS 1.3 what it thinks of our certificate comes only then. gRPC hangs up without a word; a
+    board that lets us in speaks first.
+    """
+    try:
+        return bool(board.recv(1))
+    except ConnectionResetError:
+        return False
 
 
 def _refused(files: TlsFiles) -> str:

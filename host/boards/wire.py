@@ -1,7 +1,7 @@
 """The wire to a board: channel, retries, and gRPC errors mapped once to the host's; knows no call.
 
-Keepalive: a frozen board is noticed after 8 s, in the middle of a call or before its first byte;
-without ping_timeout_ms it goes unnoticed for a minute.
+Keepalive: a frozen board is noticed after 3 to 5 s, in the middle of a call or before its first
+byte; without ping_timeout_ms it goes unnoticed for a minute.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from host.errors import (
 )
 
 KEEPALIVE_OPTIONS = (
-    ("grpc.keepalive_time_ms", 5_000),
+    # Agents take up to one ping a second for no abuse.
+    ("grpc.keepalive_time_ms", 2_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.ping_timeout_ms", 3_000),
     # How long a connection may take to be made: 20 s by default.
-    ("grpc.min_reconnect_backoff_ms", 5_000),
+    ("grpc.min_reconnect_backoff_ms", 3_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 64 << 20),

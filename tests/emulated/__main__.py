@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.emulated.machine import Machine, machine
+from hil_lab.emulated import LOOPBACK, USER, Machine, machine
+from host.errors import HilError
 
 ROOT = Path(__file__).parent.parent.parent
 NAME, EPISODES = "emulated", 10
@@ -70,7 +71,7 @@ class Life:
     def login(self) -> tuple[str, ...]:
         """How the machine is logged in to; its host key is given, never taken on trust."""
         board = self.board
-        where = f"pi@127.0.0.1:{board.ssh_port}"
+        where = f"{USER}@{LOOPBACK}:{board.ssh_port}"
         return (where, "--name", NAME, "--key", str(board.key), "--host-key", board.fingerprint)
 
 
@@ -84,7 +85,7 @@ def live(life: Life) -> dict[str, Any]:
         life.hil_lab("ca", "issue", "me", "--out", str(folder))
     with life.step("check a fresh machine"):
         fresh = life.hil_lab("provision", *life.login, "--check", status=1)
-    address = f"127.0.0.1:{board.agent_port}"
+    address = f"{LOOPBACK}:{board.agent_port}"
     with life.step("provision"):
         ours = ("--address", address, "--kind", "emulated", "--quick")
         life.hil_lab("provision", *life.login, *ours)
@@ -122,7 +123,7 @@ def _restarted(board: Machine, before_id: str) -> None:
     """Raise SystemExit while a machine has not booted again."""
     try:
         now_id = board.ssh(f"cat {BOOT_ID}")
-    except subprocess.CalledProcessError:
+    except HilError:
         now_id = before_id
     if now_id == before_id:
         raise SystemExit("the machine did not restart")

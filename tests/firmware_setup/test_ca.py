@@ -59,6 +59,12 @@ class TestCertificates:
         usage = made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
 
+    def test_a_board_whose_clock_lags_by_months_takes_them(self, ca: LabCA) -> None:
+        issued = ca.issue(ANN)
+        for path in (issued.certificate, issued.authority):
+            assert certificate(path).not_valid_before_utc < NOW - timedelta(days=300)
+        assert issued.entry.issued == NOW.isoformat()
+
     def test_days_are_kept_and_no_leaf_outlives_its_authority(self, tmp_path: Path) -> None:
         ca = LabCA(tmp_path / "ca", now=lambda: NOW)
         ca.init(days=30)

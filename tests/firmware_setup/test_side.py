@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,8 +118,6 @@ class TestUploads:
         return Here(tmp_path)
 
     def digest(self) -> str:
-        import hashlib
-
         return hashlib.sha256(self.CONTENT).hexdigest()
 
     def test_one_that_was_cut_off_goes_on(self, here: Here, tmp_path: Path) -> None:
@@ -145,6 +146,20 @@ class TestUploads:
         with pytest.raises(ProvisionError, match="damaged; provision again"):
             order(here, ("unpack", unpack))
         assert not (tmp_path / "opt/part").exists() and not (tmp_path / "opt/into").exists()
+
+    def test_what_is_unpacked_is_compiled_for_those_who_may_not_write_there(
+        self, here: Here, tmp_path: Path
+    ) -> None:
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+            info = tarfile.TarInfo("site/module.py")
+            info.size = len(source := b"def where(): return where.__code__.co_filename\n")
+            tar.addfile(info, io.BytesIO(source))
+        upload(here, "/opt/part", archive.getvalue())
+        digest = hashlib.sha256(archive.getvalue()).hexdigest()
+        order(here, ("unpack", {"archive": "/opt/part", "digest": digest, "into": "/opt/into"}))
+        (compiled,) = (tmp_path / "opt/into/site/__pycache__").iterdir()
+        assert str(tmp_path / "opt/into/site/module.py").encode() in compiled.read_bytes()
 
 
 def test_a_refused_order_is_one_sentence(tmp_path: Path) -> None:

@@ -107,3 +107,16 @@ def test_a_fleet_is_asked_for_one_policy_at_a_time(fleet: str, width: int) -> No
     bench: Any = desk("one", "two", "three", fleet=fleet)
     boards = leased.LeasedBoards(bench, [], None, None)  # type: ignore[arg-type]
     assert boards.width == width
+
+
+@pytest.mark.parametrize(
+    ("kind", "watched"), [("rpi4", True), ("local", False), ("emulated", False)]
+)
+def test_a_board_is_watched_for_drift_where_its_time_means_something(
+    kind: str, watched: bool
+) -> None:
+    session: Any = SimpleNamespace(info=SimpleNamespace(name="a", kind=kind))
+    parts: Any = object()
+    boards = leased.LeasedBoards(desk("a"), [session], parts, parts, anchor=parts)
+    (meter,) = boards.meter_for("quick").meters
+    assert (meter.watch is not None) == watched

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -17,6 +22,7 @@ from device_agent.__main__ import run_agent
 from device_agent.access import CALLS, Call
 from device_agent.server import ServerOptions, make_server
 from firmware_setup.ca.certificates import Leaf
+from firmware_setup.ca.lab import LabCA
 from hil_lab.inventory import open_board, read_inventory, served
 from hil_lab.wires import OWN_FILES
 from host.boards.client import BoardClient
@@ -47,6 +53,14 @@ def test_a_person_of_the_lab_is_let_in(lab: Lab) -> None:
         assert board.describe().name == "fake"
         with board.lease("ann") as session:
             assert session.info.name == "fake"
+
+
+def test_a_certificate_from_after_the_board_lost_the_time_is_let_in(lab: Lab) -> None:
+    """To a clock that lags by ten days, what is made today is made in ten days."""
+    later = LabCA(lab.ca.folder, now=lambda: datetime.now(UTC) + timedelta(days=10))
+    who = files(later.issue(Leaf("ann", "person", "measure")))
+    with lab.served() as address, client(address, who) as board:
+        assert board.describe().name == "fake"
 
 
 class TestRefused:
@@ -141,9 +155,42 @@ class TestRefused:
         with lab.served(lab.expired(Leaf(BOARD, "board"))) as address:
             self.refused(address, files(lab.person("ann")), "board's certificate expired")
 
+    def test_a_board_that_restarts_behind_a_gateway_is_only_away(self, lab: Lab) -> None:
+        """Who hangs up in the handshake, or resets it, has not judged a certificate."""
+        with (
+            hanging_up() as address,
+            client(address, files(lab.person("ann"))) as board,
+            pytest.raises(BoardUnreachable),
+        ):
+            board.describe()
+
     def test_a_board_without_tls(self, lab: Lab) -> None:
         with served(fake_machine()) as plain:
             self.refused(plain.address, files(lab.person("ann")), "does not speak TLS")
+
+
+@contextmanager
+def hanging_up() -> Iterator[str]:
+    """Yield the address of what takes connections and drops them, by turns with a reset."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drop() -> None:
+            for turn in itertools.count():
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                if turn % 2:
+                    connection.recv(1)
+                    reset = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                connection.close()
+
+        dropper = threading.Thread(target=drop)
+        dropper.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        dropper.join()
 
 
 class TestRoles:

@@ -8,7 +8,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -17,19 +17,25 @@ from typing import Any, Protocol
 from hil_lab.bench.faults.child import agent
 from hil_lab.bench.faults.link import LOOPBACK
 from hil_lab.bench.faults.shim import Shim, lose_unsynced
+from hil_lab.emulated import free_port
 from host.errors import WorldError
 
-POLL_S, PATIENCE_S = 0.01, 240.0
+POLL_S, PATIENCE_S = 0.01, 600.0
 FULL_BYTES = 512
+Make = Callable[[], "Board"]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all trials share: where processes are forked, the trained network, the preload."""
+    """What all trials share: where processes are forked, the trained network, the preload.
+
+    `made` are boards that are no agent's process, by their kind.
+    """
 
     network: Path
     shim: Shim
     fork: Any = field(default_factory=lambda: multiprocessing.get_context("forkserver"))
+    made: Mapping[str, Make] = field(default_factory=dict)
 
     def start(self, target: Callable[..., None], *arguments: object) -> BaseProcess:
         """Start a process that ends with this one."""
@@ -37,12 +43,19 @@ class Setting:
         process.start()
         return process
 
+    def board(self, kind: str, folder: Path, corrupt: int = 0) -> Board:
+        """Return a board of a kind, not yet started."""
+        if kind in self.made:
+            return self.made[kind]()
+        return AgentBoard(self, kind, folder, corrupt)
+
 
 class Board(Protocol):
-    """What faults do to a board; an emulated machine that can do it is one too."""
+    """What faults do to a board; `wire` is what an inventory says of its TLS, if it has any."""
 
     kind: str
     port: int
+    wire: Mapping[str, Path]
 
     def start(self) -> None:
         """Power on; returns when the agent listens."""
@@ -51,7 +64,10 @@ class Board(Protocol):
         """End the agent as the kernel does."""
 
     def power_cut(self) -> list[str]:
-        """Power off; return what was lost of the disk."""
+        """Power off; return what was lost of the disk, as far as that is known."""
+
+    def reset(self) -> None:
+        """Start anew at once; returns when the agent listens."""
 
     def freeze(self) -> None:
         """Stop everything where it is."""
@@ -83,7 +99,8 @@ class AgentBoard:
     kind: str
     folder: Path
     corrupt: int = 0
-    port: int = field(default_factory=lambda: free_port())
+    port: int = field(default_factory=free_port)
+    wire: Mapping[str, Path] = field(default_factory=dict)
     process: BaseProcess | None = None
 
     def start(self) -> None:
@@ -101,6 +118,11 @@ class AgentBoard:
         """End the agent and lose what it did not sync; return the files that are empty now."""
         self.kill()
         return lose_unsynced(self._state, self.folder / "synced")
+
+    def reset(self) -> None:
+        """End the agent and start it again."""
+        self.kill()
+        self.start()
 
     def freeze(self) -> None:
         """Stop the agent where it is."""
@@ -152,13 +174,6 @@ def limit_files(pid: int, size_bytes: int) -> None:
     """Let no file of a process grow beyond a size; the hard limit stays, so it can be undone."""
     _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, hard))
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def pid_of(process: BaseProcess | None) -> int:

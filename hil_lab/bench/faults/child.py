@@ -37,6 +37,7 @@ from host.search.episode import Episode, best
 from host.train import default_training, train
 
 MODEL = "digits-cnn"
+NAME = "b1"  # what every board is called
 RUN, TOLD = "runs/trial", "told.jsonl"
 # A holder that dies frees its board after so long; other hosts wait for it.
 TTL_S = 6.0
@@ -130,7 +131,7 @@ def agent(kind: str, port: int, state: str, synced: str, corrupt: int) -> None:
 
 
 def _machine(kind: str) -> Machine:
-    return sim_machine("b1", SimSettings()) if kind == KIND else local_machine("b1")
+    return sim_machine(NAME, SimSettings()) if kind == KIND else local_machine(NAME)
 
 
 def network(path: str) -> None:

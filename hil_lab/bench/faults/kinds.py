@@ -72,8 +72,7 @@ def _start(lab: Lab) -> None:
 def _reset(lab: Lab) -> None:
     """The board comes back at once and knows nothing; the old connection is never answered."""
     lab.link.forget()
-    lab.board.kill()
-    lab.board.start()
+    lab.board.reset()
 
 
 def _freeze(lab: Lab) -> None:

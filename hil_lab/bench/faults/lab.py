@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from hil_lab.bench.faults.boards import (
-    AgentBoard,
     Board,
     Setting,
     end,
@@ -22,14 +21,14 @@ from hil_lab.bench.faults.boards import (
     pid_of,
     wait_until,
 )
-from hil_lab.bench.faults.child import RUN, TOLD, search
-from hil_lab.bench.faults.link import Link
+from hil_lab.bench.faults.child import NAME, RUN, TOLD, search
+from hil_lab.bench.faults.link import LOOPBACK, Link
+from hil_lab.inventory import DEFAULT_INVENTORY
 from hil_lab.recipe import FinetuneTable, MeasureTable, Recipe, SearchTable
 from hil_lab.runs import RECIPE, RUN_FORMAT, Run
 
 EPISODES, TARGET = 4, 0.5
 STORE = "runs/store.db"
-INVENTORY = '[boards.b1]\nkind = "{kind}"\naddress = "127.0.0.1:{port}"\n'
 Line = dict[str, Any]
 
 
@@ -42,10 +41,13 @@ class Host:
     process: BaseProcess | None = None
     starts: int = 0
 
-    def prepare(self, kind: str, port: int) -> None:
-        """Write the run and an inventory of the one board."""
+    def prepare(self, board: Board, link: Link) -> None:
+        """Write the run and an inventory of the one board, which a link leads to."""
         self.folder.mkdir(parents=True)
-        (self.folder / "boards.toml").write_text(INVENTORY.format(kind=kind, port=port))
+        entry = {"kind": board.kind, "address": f"{LOOPBACK}:{link.port}", **board.wire}
+        lines = [f"{key} = {json.dumps(str(value))}" for key, value in entry.items()]
+        inventory = "\n".join([f"[boards.{NAME}]", *lines, ""])
+        (self.folder / DEFAULT_INVENTORY).write_text(inventory)
         recipe = recipe_of(self.setting.network)
         kept = {"format": RUN_FORMAT, "recipe": recipe.to_dict(), "versions": {}}
         Run(self.folder / RUN).write(RECIPE, kept)
@@ -122,7 +124,7 @@ class Lab:
     def add_rival(self) -> None:
         """Start another host's search, in a folder and a store of its own."""
         rival = Host(self.host.setting, self.host.folder.with_name(f"rival-{len(self.rivals) + 1}"))
-        rival.prepare(self.board.kind, self.link.port)
+        rival.prepare(self.board, self.link)
         self.rivals.append(rival)
         rival.start()
 
@@ -146,13 +148,13 @@ class Lab:
 def lab(setting: Setting, kind: str, folder: Path, seed: int, corrupt: int = 0) -> Iterator[Lab]:
     """Yield a lab whose board is on and whose search waits to be started."""
     folder.mkdir(parents=True)
-    board = AgentBoard(setting, kind, folder, corrupt)
+    board = setting.board(kind, folder, corrupt)
     host = Host(setting, folder / "host")
     board.start()
     link = Link(board.port)
     made = Lab(board, link, host, random.Random(seed))
     try:
-        host.prepare(kind, link.port)
+        host.prepare(board, link)
         yield made
     finally:
         link.close()
@@ -167,7 +169,7 @@ def recipe_of(network: Path) -> Recipe:
         model="digits-cnn",
         data="digits",
         checkpoint=str(network),
-        board=("b1",),
+        board=(NAME,),
         validation_images=64,
         search=SearchTable("random", target=(TARGET,), episodes=EPISODES, seed=3, round_to=16),
         finetune=FinetuneTable(search_steps=0, reconstruction=False),

@@ -14,6 +14,7 @@ from hil_lab.inventory import served
 from hil_lab.simboard.faults import CorruptUpload
 from host.artifact import RUNTIME_ABI, Artifact
 from host.boards import client as client_module
+from host.boards.care import Care
 from host.boards.client import BoardClient
 from host.boards.protocol import QUICK
 from host.boards.wire import retried
@@ -73,13 +74,18 @@ def test_idempotent_calls_are_tried_again_until_the_deadline() -> None:
     assert left == sorted(left, reverse=True) and left[0] <= 5.0
 
 
-def test_a_corrupt_upload_is_sent_again(artifact: Artifact, tmp_path: Path) -> None:
+def test_a_corrupt_upload_is_sent_again_and_somebody_told(
+    artifact: Artifact, tmp_path: Path
+) -> None:
+    told: list[str] = []
     with (
         served(fake_machine(), "corrupt-upload", tmp_path / "state") as client,
-        client.lease("me") as session,
+        client.lease("me", care=Care(told.append)) as session,
     ):
         session.upload(artifact)
         assert session.verify(artifact).layers
+    (line,) = told
+    assert line.startswith("again    ") and line.endswith("send it again")
 
 
 def test_an_upload_that_is_always_corrupt_is_rejected(artifact: Artifact, tmp_path: Path) -> None:
