@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import shlex
 import socket
 from dataclasses import dataclass
@@ -98,6 +99,8 @@ class SshRemote:
 
     def _connect(self) -> None:
         login = self._login
+        # What goes wrong is raised below, as a sentence; paramiko would log its traceback before.
+        logging.getLogger("paramiko").setLevel(logging.CRITICAL)
         client = paramiko.SSHClient()
         if Path("~/.ssh/known_hosts").expanduser().is_file():
             client.load_host_keys(str(Path("~/.ssh/known_hosts").expanduser()))
