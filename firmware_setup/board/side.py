@@ -131,7 +131,7 @@ class Board:
                     raise SystemExit("the archive holds a path outside of itself")
             tar.extractall(part)
         # The agent may not write there: its programs would compile their imports at every start.
-        compileall.compile_dir(part, quiet=2, stripdir=part, prependdir=target)
+        compileall.compile_dir(part, quiet=2, stripdir=part, prependdir=target, workers=0)
         os.sync()
         os.rename(part, target)
         os.remove(source)
