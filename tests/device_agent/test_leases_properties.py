@@ -64,12 +64,12 @@ class LeaseMachine(RuleBasedStateMachine):
         try:
             lease = self.leases.acquire(host, TTL_S, ticket, wait=True)
         except Busy as e:
-            self.now += 0.001  # no two come at once
             came = self.asked.get(ticket, (self.now, 0.0))[0]
             self.asked[ticket] = (came, self.now)
             others = [t for t in waiting if t != ticket]
             assert held is not None or others
             assert e.place == self._waiting().index(ticket) + 1
+            self.now += 0.001  # no two come at once
             return
         assert held is None or held.nonce == ticket
         if held is None:

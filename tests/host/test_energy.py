@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from host.energy import Accelerator, Work, energy, eyeriss, mappings, millijoules, policy_energy
@@ -80,18 +80,21 @@ def test_registers_take_most_of_convolutions_and_the_dram_most_of_dense_layers()
     assert dense.dram > 0.9 * dense.total
 
 
+@settings(deadline=None)
 @given(works, st.sampled_from(["weight_bits", "act_bits"]))
 def test_fewer_bits_never_cost_more(work: Work, name: str) -> None:
     fewer = replace(work, **{name: max(getattr(work, name) - 1, 1)})
     assert energy(fewer, CHIP).total <= energy(work, CHIP).total + 1e-9
 
 
+@settings(deadline=None)
 @given(works, st.sampled_from(["weight_zeros", "input_zeros", "sparse_outputs"]))
 def test_more_zeros_never_cost_more(work: Work, name: str) -> None:
     more = replace(work, **{name: min(getattr(work, name) + 0.1, 1.0)})
     assert energy(more, CHIP).total <= energy(work, CHIP).total + 1e-9
 
 
+@settings(deadline=None)
 @given(works)
 def test_every_layout_fits_the_array_and_its_registers(work: Work) -> None:
     rows, columns = work.kernel

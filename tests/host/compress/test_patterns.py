@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -25,6 +25,7 @@ magnitudes = arrays(
 )
 
 
+@settings(deadline=None)
 @given(magnitudes, st.floats(0, 0.99), st.sampled_from(["magnitude", "random"]))
 def test_the_share_goes_but_for_one_weight_of_every_output(weights, share, name):
     kept = PATTERNS[name](weights, share, np.random.default_rng(0))
@@ -33,6 +34,7 @@ def test_the_share_goes_but_for_one_weight_of_every_output(weights, share, name)
     assert kept.any(1).all()
 
 
+@settings(deadline=None)
 @given(magnitudes, st.floats(0, 0.99))
 def test_blocks_go_together(weights, share):
     kept = PATTERNS["block"](weights, share, np.random.default_rng(0))
@@ -42,6 +44,7 @@ def test_blocks_go_together(weights, share):
     assert kept.any(1).all()
 
 
+@settings(deadline=None)
 @given(magnitudes)
 def test_two_of_four_stay_and_they_are_the_largest(weights):
     kept = PATTERNS[TWO_OF_FOUR](weights, 0.9, np.random.default_rng(0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from host.encoding import Batch, Encoding, Floats
@@ -31,6 +31,7 @@ def harm(batch: Batch) -> Floats:
     return np.asarray((3 * lost + 4 / bits) @ np.asarray(FRAGILITY))
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.3, 9.5), min_size=1, max_size=4))
 def test_every_goal_is_passed_with_a_policy_on_either_side(goals: list[float]) -> None:
     passed = cost(Descent(ENCODING)(WHOLE, goals, harm, cost))
