@@ -15,3 +15,8 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """Return the sha256 hex digest of a JSON-able value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def seed_of_name(name: str) -> int:
+    """Return the seed that a name gives, the same in every process: 64 bits of its sha256."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")

@@ -6,7 +6,6 @@ output never loses all of its weights.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from host.canonical import seed_of_name
 from host.policy import Policy
 from host.registry import Registry
 
@@ -95,8 +95,8 @@ def which(layer: nn.Module, pattern: str, share: float, name: str) -> Tensor:
     """Return which weights of a layer stay, shaped as they are; `name` seeds what is random."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
     magnitudes = weight.detach().abs().flatten(1).double().numpy()
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-    kept = PATTERNS[pattern](magnitudes, share, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed_of_name(name))
+    kept = PATTERNS[pattern](magnitudes, share, rng)
     return torch.from_numpy(kept).view(weight.shape)
 
 

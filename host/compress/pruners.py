@@ -6,17 +6,15 @@ Residual connections and other couplings are in the groups, so that no measure k
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from host.compress.finetune import evaluating
+from host.canonical import seed_of_name
+from host.compress.listening import listening
 from host.compress.plan import ChannelGroup, Member
 from host.errors import PolicyError
 from host.policy import L1
@@ -47,8 +45,7 @@ def l2(module: nn.Module, group: ChannelGroup, power: InputPower) -> Floats:
 @PRUNERS.register("bernoulli")
 def bernoulli(module: nn.Module, group: ChannelGroup, power: InputPower) -> Floats:
     """Chance alone, the same for a group at all times: what every other measure must beat."""
-    seed = int.from_bytes(hashlib.sha256(group.driver.encode()).digest()[:8], "big")
-    return np.random.default_rng(seed).random(group.width)
+    return np.random.default_rng(seed_of_name(group.driver)).random(group.width)
 
 
 @PRUNERS.register("median")
@@ -114,14 +111,11 @@ def input_power(module: nn.Module, layers: Sequence[str], images: Tensor) -> dic
     """Run a network over images and return the mean square of each layer's input channels."""
     found: dict[str, Floats] = {}
 
-    def listen(name: str, _at: nn.Module, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
+    def hear(name: str, _at: nn.Module, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
         x = inputs[0].double()
         channel = 1 if x.ndim == 4 else x.ndim - 1
         found[name] = x.square().mean([d for d in range(x.ndim) if d != channel]).numpy()
 
-    with ExitStack() as hooks, evaluating(module), torch.inference_mode():
-        for name in layers:
-            hook = module.get_submodule(name).register_forward_hook(partial(listen, name))
-            hooks.callback(hook.remove)
+    with listening(module, layers, hear), torch.inference_mode():
         module(images)
     return found

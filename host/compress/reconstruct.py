@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from host.compress.finetune import evaluating
 from host.compress.layers import QuantLayer
+from host.compress.listening import listening
 from host.compress.patterns import kept_weights
 from host.compress.plan import PruningPlan
 from host.compress.prune import kept_channels
@@ -69,11 +70,8 @@ def teacher(module: nn.Module, layers: Sequence[str], images: Tensor) -> Teacher
         rows[layer] = torch.randperm(len(answers), generator=generator)[:count]
         outputs[layer] = answers[rows[layer]].clone()
 
-    with ExitStack() as hooks, torch.inference_mode():
-        for layer in layers:
-            hook = module.get_submodule(layer).register_forward_hook(partial(remember, layer))
-            hooks.callback(hook.remove)
-        module.eval()(images)
+    with listening(module, layers, remember), torch.inference_mode():
+        module(images)
     return Teacher(images, rows, outputs)
 
 

@@ -9,14 +9,13 @@ stand for all of them. Labels are not read and no weight is changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from host.compress.finetune import evaluating
+from host.compress.listening import listening
 from host.compress.reconstruct import flat
 
 IMAGES, BATCH_IMAGES = 64, 16
@@ -43,7 +42,7 @@ def influence(module: nn.Module, layers: Sequence[str], images: Tensor) -> dict[
     generator = torch.Generator().manual_seed(_SEED)
     logits: list[Tensor] = []
 
-    def listen(layer: str, _at: nn.Module, _inputs: Any, out: Tensor) -> None:
+    def hear(layer: str, _at: nn.Module, _inputs: Any, out: Tensor) -> None:
         # Here, since what follows may change the outputs in place.
         variances = flat(out.detach()).var(0, correction=0)
         out.register_hook(partial(add, layer, variances))  # type: ignore[no-untyped-call]
@@ -51,10 +50,7 @@ def influence(module: nn.Module, layers: Sequence[str], images: Tensor) -> dict[
     def add(layer: str, variances: Tensor, gradient: Tensor) -> None:
         sums[layer] += float(flat(gradient).square().sum(0) @ variances)
 
-    with ExitStack() as hooks, evaluating(module), torch.enable_grad():
-        for layer in layers:
-            hook = module.get_submodule(layer).register_forward_hook(partial(listen, layer))
-            hooks.callback(hook.remove)
+    with listening(module, layers, hear), torch.enable_grad():
         for batch in torch.split(images[:IMAGES], BATCH_IMAGES):
             x = batch.clone().requires_grad_()
             out = module(x)

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from host.compress.finetune import evaluating
 from host.compress.layers import QuantLayer
+from host.compress.listening import listening
 from host.compress.plan import ChannelGroup, Member, PruningPlan
 from host.compress.prune import strongest
 from host.compress.quantize import quantized
@@ -58,10 +57,7 @@ def residuals(
                 if member.module == layer and member.side == "in":
                     losses[group.driver] += weight * _widths(module, group, asked, member)
 
-    with ExitStack() as hooks, evaluating(module), torch.no_grad():
-        for layer in known.rows:
-            hook = module.get_submodule(layer).register_forward_hook(partial(look, layer))
-            hooks.callback(hook.remove)
+    with listening(module, known.rows, look), torch.no_grad():
         module(known.images)
     for driver, found in losses.items():
         table[driver]["prune"] = tuple(found.tolist())

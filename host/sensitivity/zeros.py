@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from host.compress.finetune import evaluating
+from host.compress.listening import listening
 
 IMAGES = 64
 
@@ -18,12 +16,9 @@ def input_zeros(module: nn.Module, layers: Sequence[str], images: Tensor) -> dic
     """Run a network over the first 64 images and return the share of zeros in layers' inputs."""
     found: dict[str, float] = {}
 
-    def listen(name: str, _at: nn.Module, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
+    def count(name: str, _at: nn.Module, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
         found[name] = float((inputs[0] == 0).double().mean())
 
-    with ExitStack() as hooks, evaluating(module), torch.inference_mode():
-        for name in layers:
-            hook = module.get_submodule(name).register_forward_hook(partial(listen, name))
-            hooks.callback(hook.remove)
+    with listening(module, layers, count), torch.inference_mode():
         module(images[:IMAGES])
     return found
