@@ -15,7 +15,7 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -169,8 +169,12 @@ class Layout:
     channel_sets: int
 
 
+@lru_cache(maxsize=1 << 16)
 def energy(work: Work, chip: Accelerator) -> Energy:
-    """Return the least energy of a layer over all mappings."""
+    """Return the least energy of a layer over all mappings.
+
+    Remembered: an agent that walks over layers asks for all of them at every step.
+    """
     return min((_count(work, at, chip) for at in mappings(work, chip)), key=lambda e: e.total)
 
 

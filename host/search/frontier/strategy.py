@@ -3,9 +3,9 @@
 Accuracy is forecast from what solving cannot make up for (host.surrogate.accuracy), latency and
 energy from the kernels of the program (host.kernel_times), corrected by every measurement; bytes
 are counted. Between two evaluations a population for each target evolves on these forecasts, from
-what agents propose that learn from it; then the policy that promises most for one of the targets
-is made exact and scored, and measured where that is worth it. Targets take turns: those that were
-asked for, and others in between.
+descents on them and from what agents propose that learn from it; then the policy that promises most
+for one of the targets is made exact and scored, and measured where that is worth it. Targets take
+turns: those that were asked for, and others in between.
 """
 
 from __future__ import annotations
