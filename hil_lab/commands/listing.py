@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,10 @@ def print_list(*, json: bool, store: str | None = None) -> int:
     names = (*inventory, *(name for name in BUILT_IN if name not in inventory))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         rows = list(pool.map(_state, names))
-    lab = _lab(store)
-    for name, row in zip(names, rows, strict=True):
-        row["tags"] = list(inventory[name].tags) if name in inventory else []
-        row |= _known(row, lab)
-    if lab:
-        lab.close()
+    with _lab(store) as lab:
+        for name, row in zip(names, rows, strict=True):
+            row["tags"] = list(inventory[name].tags) if name in inventory else []
+            row |= _known(row, lab)
     if json:
         print_json(rows)
     else:
@@ -47,14 +47,17 @@ def print_list(*, json: bool, store: str | None = None) -> int:
     return 0
 
 
-def _lab(named: str | None) -> Store | None:
-    """Return the store of the lab, None where there is none yet; raises CallerError."""
+@contextmanager
+def _lab(named: str | None) -> Iterator[Store | None]:
+    """Yield the store of the lab, None where there is none yet; raises CallerError."""
     path = Path(named or DEFAULT_STORE)
     if path.is_file():
-        return Store(path)
-    if named:
+        with closing(Store(path)) as store:
+            yield store
+    elif named:
         raise CallerError(f"{path}: no such store; name one with --store")
-    return None
+    else:
+        yield None
 
 
 def _state(name: str) -> dict[str, Any]:

@@ -35,8 +35,12 @@ def test_a_board_that_is_behind_waits_for_nothing() -> None:
     pace = Pace(1.0, lambda: now[0])
     pace.start()
     now[0] = 5.0
+    # Whoever waits is told that the run was cancelled; who does not wait never hears of it.
+    pace.end()
     pace.passed(round(4e9))
     pace.settle()
+    with pytest.raises(Cancelled):
+        pace.passed(round(2e9))
 
 
 def test_short_times_are_not_waited_for_one_by_one() -> None:
