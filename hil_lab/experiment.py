@@ -25,12 +25,14 @@ from hil_lab.leased import (
     reference_program,
 )
 from hil_lab.memory import SearchMemory
+from hil_lab.recipe import ACCELERATOR
 from hil_lab.runs import FRONT
 from hil_lab.sparing import Prediction, SparingEvaluator
 from hil_lab.workbench import Workbench
 from host.compress.candidate import shaped
 from host.compress.finetune import Training
-from host.cost import COSTS, LATENCY, SIZE, Cost
+from host.cost import COSTS, ENERGY, LATENCY, SIZE, Cost
+from host.energy import BoardEnergy
 from host.errors import CallerError
 from host.evaluate import Evaluator, Figures, recall
 from host.exam import Floor, needed_accuracy
@@ -47,6 +49,8 @@ from host.search.episode import Episode, best
 from host.search.loop import Abreast, Evaluate, batch_size, search
 from host.search.reward import REWARDS
 from host.search.strategy import (
+    EnergyOf,
+    Judging,
     Need,
     Problem,
     Sparing,
@@ -190,9 +194,18 @@ class Search:
             fisher=self.bench.fisher if "fisher" in needs else {},
             counters=self.events if "counters" in needs else {},
             proxy=self.proxy if "proxy" in needs else None,
-            energy=self.bench.energy if "energy" in needs else None,
+            energy=self._energy if "energy" in needs else None,
             size_bytes=self.size_bytes,
         )
+
+    @property
+    def _energy(self) -> EnergyOf:
+        """What tells energies: the accelerator's model or, where the recipe says so, the board."""
+        if self.bench.recipe.search.energy == ACCELERATOR:
+            return self.bench.energy
+        # Refused before hours of search where the board has no power meter.
+        ENERGY.of(self._reference)
+        return BoardEnergy(self.bench.subject.graph, self.layer_times)
 
     def _predicted(self, need: Need) -> Callable[[Policy], Mapping[str, float]]:
         """Return what predicts the cost of every layer of a policy; bytes are exact."""
@@ -283,7 +296,7 @@ class Search:
             for episode in past:
                 recall(self.evaluator.known, episode.policy, episode.evaluation)
             strategy = make_strategy(table.strategy, problem)
-            if table.early_stop and name != FRONT:
+            if table.early_stop and name != FRONT and not isinstance(strategy, Judging):
                 together = batch_size(strategy, self.boards.width)
                 self.evaluator.floor = floor_of(problem, kept.so_far, together)
             episodes = search(

@@ -15,6 +15,7 @@ from host.registry import did_you_mean
 T = TypeVar("T")
 # What the latency of an evaluation is of, where a recipe names several boards.
 FLEETS = ("each", "median", "p90")
+ACCELERATOR, BOARD = ENERGIES = ("accelerator", "board")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class SearchTable:
     cost: str = "latency"
     # The cost as a fraction of the optimised fp32 program's; several give one search each.
     target: tuple[float, ...] = (0.3,)
+    # Whose energy strategies see that save it: a modelled "accelerator"'s, or the "board"'s.
+    energy: str = "accelerator"
     episodes: int = 100
     seed: int = 1
     reward: str = "absolute"
@@ -45,6 +48,9 @@ class SearchTable:
     def __post_init__(self) -> None:
         if not self.target or not all(0.0 < t <= 1.0 for t in self.target):
             raise RecipeError(f"search.target: must lie in (0, 1], got {list(self.target)}")
+        if self.energy not in ENERGIES:
+            hint = did_you_mean(self.energy, ENERGIES)
+            raise RecipeError(f'search.energy: unknown name "{self.energy}"{hint}')
         if self.episodes < 1:
             raise RecipeError(f"search.episodes: must be at least 1, got {self.episodes}")
         if self.round_to < 1:

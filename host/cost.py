@@ -51,7 +51,12 @@ class Cost:
 
 
 LATENCY = Cost("latency", "ms", "latency_ms", "measure the program")
-ENERGY = Cost("energy", "mJ", "energy_mj", "attach a power meter, or take search.cost latency")
+ENERGY = Cost(
+    "energy",
+    "mJ",
+    "energy_mj",
+    "attach a power meter, or take search.cost latency, search.energy accelerator",
+)
 SIZE = Cost("size", "bytes", "size_bytes")
 COSTS: Registry[Cost] = Registry("cost")
 for _cost in (LATENCY, ENERGY, SIZE):

@@ -6,22 +6,24 @@ that costs least. What is counted: words to and from the DRAM, the global buffer
 registers, and multiplications; each has its cost in 16-bit multiply-accumulates, and scales with
 the bits of what moves. Zeros are gated. All tables are in a data file, `host/eyeriss.toml`.
 
-This is a model of an accelerator, never of a board: a board's own joules are measured.
+This is a model of an accelerator, never of a board: a board's own joules are measured, and
+`BoardEnergy` tells those of its evaluations.
 """
 
 from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Any
 
+from host.cost import ENERGY
 from host.errors import CallerError
 from host.policy import Policy, uncompressed
-from host.types import Graph, Layer
+from host.types import Evaluation, Graph, Layer
 
 FULL_BITS = 16
 # What a policy calls fp32 is what this accelerator computes with all its bits.
@@ -240,6 +242,10 @@ class AcceleratorEnergy:
         """Return the energy of one inference in millijoules."""
         return millijoules(self.by_layer(policy), self.chip)
 
+    def of(self, policy: Policy, evaluation: Evaluation) -> float:
+        """Return the same; nothing has to be evaluated."""
+        return self(policy)
+
     def by_layer(self, policy: Policy) -> dict[str, Energy]:
         """Return where the energy of every layer goes."""
         return policy_energy(self.graph, policy, self.chip, self.zeros)
@@ -251,6 +257,26 @@ class AcceleratorEnergy:
     @cached_property
     def _whole(self) -> float:
         return sum(e.total for e in self.by_layer(uncompressed(self.graph)).values())
+
+
+@dataclass(frozen=True, eq=False)
+class BoardEnergy:
+    """Millijoules as a board measured them; layers by what they are forecast to cost."""
+
+    graph: Graph
+    layer_cost: Callable[[Policy], Mapping[str, float]]
+
+    def of(self, policy: Policy, evaluation: Evaluation) -> float:
+        """Return the measured energy; raises CallerError for a board without a power meter."""
+        return ENERGY.of(evaluation)
+
+    def shares(self, policy: Policy) -> dict[str, float]:
+        """Return the forecast cost of every layer, of the whole uncompressed network's."""
+        return {name: cost / self._whole for name, cost in self.layer_cost(policy).items()}
+
+    @cached_property
+    def _whole(self) -> float:
+        return sum(self.layer_cost(uncompressed(self.graph)).values())
 
 
 def millijoules(energies: Mapping[str, Energy], chip: Accelerator) -> float:

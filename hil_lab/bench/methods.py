@@ -11,6 +11,7 @@ from host.search.strategy import Need, strategies
 
 # Galen's own budget for the joint agent (paper, section 5).
 GALEN_EPISODES, SHORT_EPISODES = 410, 100
+COMPOSITE_EPISODES = 200
 # The targets of all searches, and of a front that is compared with one of Galen's for each.
 SHARES, FRONT_SHARES = (0.3, 0.5), (0.3, 0.5, 0.7)
 
@@ -65,7 +66,6 @@ for _method in (
     ),
     Method("amc", "amc", GALEN_EPISODES),
     Method("haq", "haq", GALEN_EPISODES),
-    Method("composite", "composite", GALEN_EPISODES),
     # A front, and the three that it is compared with, each for a target of its own.
     Method("ours-three-targets", "frontier", 100, shares=FRONT_SHARES),
     Method("galen-short", "galen-joint", SHORT_EPISODES, shares=FRONT_SHARES),
@@ -77,6 +77,19 @@ for _method in (
     METHODS.register(_method.name)(_method)
 
 
-def methods(names: Iterable[str]) -> list[Method]:
+# What saves energy, whole and without a part of it.
+ENERGY_METHODS: Registry[Method] = Registry("energy method")
+for _name, _settings in (
+    ("composite", {}),
+    ("composite-ddpg", {"parts": "ddpg"}),
+    ("composite-rainbow", {"parts": "rainbow"}),
+    ("composite-coarse", {"families": "coarse"}),
+    ("composite-fine", {"families": "fine"}),
+    ("composite-uniform", {"uniform_bits": 8}),
+):
+    ENERGY_METHODS.register(_name)(Method(_name, "composite", COMPOSITE_EPISODES, _settings))
+
+
+def methods(names: Iterable[str], known: Registry[Method] = METHODS) -> list[Method]:
     """Return methods by name, all of them for no names; raises CallerError for an unknown one."""
-    return [METHODS[name] for name in (list(names) or METHODS)]
+    return [known[name] for name in (list(names) or known)]

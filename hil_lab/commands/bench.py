@@ -20,6 +20,7 @@ MODULES = {
     "profile": "profiles",
     "layers": "layers",
     "search": "search",
+    "energy": "energies",
     "simulator": "simulator",
     "dataset": "datasets",
     "rack": "rack",

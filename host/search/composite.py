@@ -8,7 +8,8 @@ after it.
 
 The first policy, whole layers in int8, is the dense network that losses and savings are from.
 Coupled layers lose channels together, as decided where the first of them stands; layers whose
-channels may not go lose single weights.
+channels may not go lose single weights. The energy is that of a modelled accelerator or a board's
+own (`search.energy`).
 """
 
 from __future__ import annotations
@@ -124,16 +125,23 @@ class Composite:
         self.trace = trace
         return self.problem.space.policy(choices)
 
+    def judge(self, policy: Policy, evaluation: Evaluation) -> float:
+        """Return the table's entry against the dense network, which itself loses and saves none."""
+        accuracy, dense = self.dense or self._figures(policy, evaluation)
+        now, energy = self._figures(policy, evaluation)
+        return self.reward(accuracy - now, 1 - energy / dense)
+
+    def _figures(self, policy: Policy, evaluation: Evaluation) -> tuple[float, float]:
+        return evaluation.accuracy, self.energy.of(policy, evaluation)
+
     def tell(self, policy: Policy, evaluation: Evaluation) -> None:
         """Give both agents the episode's reward."""
-        energy = self.energy(policy)
         if self.dense is None:
-            self.dense = evaluation.accuracy, energy
+            self.dense = self._figures(policy, evaluation)
             return
         if self.trace is None:
             raise ValueError("tell before ask")
-        accuracy, dense = self.dense
-        reward = self.reward(accuracy - evaluation.accuracy, 1 - energy / dense)
+        reward = self.judge(policy, evaluation)
         trace, self.trace = self.trace, None
         if self.settings.parts != "rainbow":
             self.ddpg.learn(np.asarray(trace.states), np.asarray(trace.actions), reward)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from host.errors import StoreError
 from host.policy import Policy
 from host.search.episode import Episode, is_measured
-from host.search.strategy import AskMany, Forecasting, Problem, State, Strategy
+from host.search.strategy import AskMany, Forecasting, Judging, Problem, State, Strategy
 from host.surrogate.scorecard import Foretold, Scorecard
 from host.threads import one_thread
 from host.types import Evaluation
@@ -114,7 +114,7 @@ class _Batch:
         fresh = asked[len(recorded) :]
         for policy, evaluation in zip(fresh, self._evaluated(fresh, len(recorded)), strict=True):
             self._judge(foretold.get(len(episodes)), evaluation)
-            score = self.problem.score(evaluation)
+            score = self._score(policy, evaluation)
             episodes.append(Episode(len(episodes), policy, evaluation, score))
             self.memory.record(episodes[-1])
         return episodes[told : told + len(asked)]
@@ -137,6 +137,11 @@ class _Batch:
                 found[number] = foretold
             known.add(name)
         return found
+
+    def _score(self, policy: Policy, evaluation: Evaluation) -> float:
+        if isinstance(self.strategy, Judging):
+            return self.strategy.judge(policy, evaluation)
+        return self.problem.score(evaluation)
 
     def _judge(self, foretold: Foretold | None, truth: Evaluation) -> None:
         if foretold is not None:

@@ -19,10 +19,10 @@ State = dict[str, Any]
 
 
 class EnergyOf(Protocol):
-    """Tells the energy of policies, layer by layer."""
+    """Tells the energy of policies: a modelled accelerator's, or a board's own joules."""
 
-    def __call__(self, policy: Policy) -> float:
-        """Return the energy of one inference in millijoules."""
+    def of(self, policy: Policy, evaluation: Evaluation) -> float:
+        """Return the energy of one inference of an evaluated policy in millijoules."""
 
     def shares(self, policy: Policy) -> Mapping[str, float]:
         """Return the energy of every layer as a share of the whole uncompressed network's."""
@@ -43,9 +43,9 @@ class Problem:
     the mean empirical Fisher information of its parameters; `proxy(policy)` is the mean squared
     error of a policy's logits on the calibration images, untrained, without labels.
     `size_bytes(policy)` is exactly what the artifact of a policy will hold in packed weights,
-    scales and tables, without building it. `energy(policy)` are millijoules of one inference on a
-    modelled accelerator. `counters[layer][event]` are hardware events of one
-    inference of the uncompressed program, those that the board counts.
+    scales and tables, without building it. `energy` tells the millijoules of policies.
+    `counters[layer][event]` are hardware events of one inference of the uncompressed program, those
+    that the board counts.
     """
 
     space: Space
@@ -97,6 +97,14 @@ class Sparing(Strategy, Protocol):
 
     def predict(self, policy: Policy) -> Figure:
         """Return the predicted cost in the problem's unit, with bounds."""
+
+
+@runtime_checkable
+class Judging(Strategy, Protocol):
+    """A strategy with a reward of its own, by which its best episode is chosen too."""
+
+    def judge(self, policy: Policy, evaluation: Evaluation) -> float:
+        """Return the reward of a policy that was asked but not told yet."""
 
 
 @runtime_checkable

@@ -10,12 +10,15 @@ import pytest
 
 from host.compress.patterns import PATTERNS
 from host.compress.pruners import PRUNERS
-from host.errors import RecipeError
-from host.policy import L1, Policy, uniform_int8
+from host.energy import BoardEnergy
+from host.errors import CallerError, RecipeError
+from host.policy import L1, Policy, uncompressed, uniform_int8
 from host.search.composite import ALGORITHMS, COARSE, FINE, Composite, built_in_rewards
+from host.search.episode import Episode
+from host.search.loop import Memory, search
 from host.search.strategy import make_strategy
 from host.types import Evaluation
-from tests.host.search.toy import GRAPH, SPACE, evaluate, problem
+from tests.host.search.toy import GRAPH, SPACE, energy_mj, evaluate, layer_cost, problem
 
 QUICK = {"hidden": (64, 48), "batch": 32, "actor_lr": 1e-3, "critic_lr": 5e-3}
 DRIVERS = [layer.name for layer in GRAPH.drivers]
@@ -38,8 +41,9 @@ def walked(agent: Composite, episodes: int) -> list[tuple[Policy, Evaluation]]:
 
 def gained(agent: Composite, policy: Policy, evaluation: Evaluation) -> float:
     assert agent.dense is not None
-    accuracy, energy = agent.dense
-    return agent.reward(accuracy - evaluation.accuracy, 1 - agent.energy(policy) / energy)
+    accuracy, dense = agent.dense
+    saved = 1 - agent.energy.of(policy, evaluation) / dense
+    return agent.reward(accuracy - evaluation.accuracy, saved)
 
 
 def test_the_table_goes_up_with_savings_and_down_with_losses() -> None:
@@ -69,8 +73,32 @@ def test_the_dense_network_comes_first_and_teaches_nothing() -> None:
     agent = composite()
     (policy, evaluation), *_ = walked(agent, 1)
     assert policy == uniform_int8(SPACE)
-    assert agent.dense == (evaluation.accuracy, agent.energy(policy))
+    assert agent.dense == (evaluation.accuracy, agent.energy.of(policy, evaluation))
     assert agent.ddpg.episode == agent.rainbow.episode == 0
+
+
+def test_a_search_keeps_the_agents_own_reward_and_so_its_best_policy() -> None:
+    agent, kept = composite(), list[Episode]()
+    search(agent.problem, agent, evaluate, Memory(kept.append, lambda number, state: None))
+    assert kept[0].reward == built_in_rewards()[0, 0]
+    assert [e.reward for e in kept[1:]] == [gained(agent, e.policy, e.evaluation) for e in kept[1:]]
+
+
+def test_a_boards_own_joules_can_be_what_is_saved() -> None:
+    own = BoardEnergy(GRAPH, layer_cost)
+    agent = make_strategy("composite", replace(problem(0, 60, **QUICK), energy=own))
+    assert isinstance(agent, Composite)
+    (policy, evaluation), *_ = walked(agent, 1)
+    assert agent.dense == (evaluation.accuracy, energy_mj(policy))
+    whole = own.shares(uncompressed(GRAPH))
+    assert sum(whole.values()) == pytest.approx(1) and whole == agent.whole
+
+
+def test_a_board_without_a_power_meter_is_refused() -> None:
+    policy = uncompressed(GRAPH)
+    unmetered = replace(evaluate(policy), energy_mj=None)
+    with pytest.raises(CallerError, match="attach a power meter"):
+        BoardEnergy(GRAPH, layer_cost).of(policy, unmetered)
 
 
 def test_states_have_thirteen_features_and_rainbow_sees_the_actors() -> None:
