@@ -32,7 +32,7 @@ class LayerPolicy:
     """What to do with one layer: `keep` output channels, and the format of its arithmetic.
 
     `pruner` names the measure by which channels go or, with `zeros`, the pattern by which so many
-    per cent of the weights that are left do.
+    per cent of the weights that are left do; channels then go by L1.
     """
 
     layer: str
@@ -64,6 +64,11 @@ class LayerPolicy:
             )
         if self.mode == "mix" and not all(1 <= b <= MAX_MIX_BITS for b in bits):
             raise PolicyError(f"{self.layer}: mode mix takes 1 to {MAX_MIX_BITS} bits, got {bits}")
+
+    @property
+    def measure(self) -> str:
+        """The measure by which channels go."""
+        return L1 if self.zeros else self.pruner
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,10 @@ class Policy:
         """Identity of all that changes the program but not the weight values."""
         # Zeros are weight values: dense kernels multiply them like any other.
         return digest([[p.layer, p.keep, p.mode, p.weight_bits, p.act_bits] for p in self.layers])
+
+    def pruning_digest(self) -> str:
+        """Identity of what is left of the network, whatever its formats."""
+        return digest([[p.layer, p.keep, p.zeros] for p in self.layers])
 
     def keeps(self, graph: Graph) -> dict[str, int]:
         """Return the channels that every group driver keeps."""
@@ -152,6 +161,7 @@ class Space:
 
     `round_to` rounds kept channels up to a multiple (a group's own step, such as a head's width,
     comes first); `frozen` layers stay fp32 and whole; `refuse` says what the target cannot do.
+    `decided[layer]` is the width, or None, and the zeros of a layer whatever is wished for.
     """
 
     graph: Graph
@@ -159,6 +169,7 @@ class Space:
     round_to: int = 8
     max_mix_bits: int = MAX_MIX_BITS
     frozen: frozenset[str] = field(default_factory=frozenset)
+    decided: Mapping[str, Choice] = field(default_factory=dict)
 
     def prunable(self, layer: Layer) -> bool:
         """Whether the width of this layer is a decision."""
@@ -211,16 +222,20 @@ class Space:
 
         Layers without a wish stay uncompressed; followers take their driver's share.
         """
+        wishes = {layer.name: self._wish(layer, choices) for layer in self.graph.layers}
         keeps = {
-            layer.name: self._legal_keep(layer, choices.get(layer.name, Choice()))
-            for layer in self.graph.drivers
+            layer.name: self._legal_keep(layer, wishes[layer.name]) for layer in self.graph.drivers
         }
         return Policy(
-            tuple(
-                self._legal(layer, choices.get(layer.name, Choice()), keeps)
-                for layer in self.graph.layers
-            )
+            tuple(self._legal(layer, wishes[layer.name], keeps) for layer in self.graph.layers)
         )
+
+    def _wish(self, layer: Layer, choices: Mapping[str, Choice]) -> Choice:
+        wish, decided = choices.get(layer.name, Choice()), self.decided.get(layer.name)
+        if decided is None:
+            return wish
+        keep = wish.keep if decided.keep is None else decided.keep
+        return replace(wish, keep=keep, pruner=decided.pruner, zeros=decided.zeros)
 
     def _legal(self, layer: Layer, choice: Choice, keeps: Mapping[str, int]) -> LayerPolicy:
         form = self._legal_format(layer, choice)
@@ -264,6 +279,15 @@ def policy_macs(graph: Graph, policy: Policy) -> dict[str, int]:
     keeps = policy.keeps(graph)
     return {
         layer.name: layer.macs_with(graph.in_channels(layer, keeps), policy[layer.name].keep)
+        for layer in graph.layers
+    }
+
+
+def policy_weights(graph: Graph, policy: Policy) -> dict[str, float]:
+    """Return the weights of every layer that are left under a policy, zeros left out."""
+    macs = policy_macs(graph, policy)
+    return {
+        layer.name: macs[layer.name] / layer.positions * (1 - policy[layer.name].zeros / 100)
         for layer in graph.layers
     }
 

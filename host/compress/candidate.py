@@ -91,7 +91,7 @@ def _calibrating(network: nn.Module, stale: bool) -> Iterator[None]:
 
 def shaped(module: nn.Module, policy: Policy, plan: PruningPlan) -> nn.Module:
     """Return the pruned and quantized network before calibration: all that its program needs."""
-    return thin(quantize(prune(module, policy, plan).eval(), policy), policy)
+    return quantize(thin(prune(module, policy, plan).eval(), policy), policy)
 
 
 def disturbs(policy: Policy, plan: PruningPlan) -> bool:

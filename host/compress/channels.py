@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -40,6 +41,40 @@ def zeroed(network: nn.Module, removed: Removed) -> nn.Module:
     return network
 
 
+def spread(small: nn.Module, whole: nn.Module, removed: Removed) -> nn.Module:
+    """Return a copy of a whole network that computes what its sliced copy does, zeros elsewhere."""
+    network = zeroed(copy.deepcopy(whole), removed)
+    with torch.no_grad():
+        for name, module in network.named_modules():
+            source = small.get_submodule(name)
+            gone = [removed.get((name, side), np.zeros(0, np.int64)) for side in ("out", "in")]
+            for label, target in _tensors(module):
+                value = getattr(source, label)
+                places = [
+                    _complement(channels, width)
+                    for channels, width in zip(gone, target.shape, strict=False)
+                ]
+                _put(target, places, value)
+    return network
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield a module's own tensors that are saved with it."""
+    yield from module.named_parameters(recurse=False)
+    for label, tensor in module.named_buffers(recurse=False):
+        if label not in module._non_persistent_buffers_set:
+            yield label, tensor
+
+
+def _put(target: Tensor, places: Sequence[Tensor], value: Tensor) -> None:
+    if not places:
+        target.copy_(value)
+    elif len(places) == 1:
+        target[places[0]] = value
+    else:
+        target[places[0][:, None], places[1]] = value
+
+
 def zero_channels(module: nn.Module, side: Side, channels: NDArray[np.int64]) -> None:
     """Set the weights (and, on the output side, biases) of these channels to zero in place."""
     index = torch.from_numpy(channels)
@@ -61,6 +96,7 @@ def _slice(module: nn.Module, side: Side, channels: NDArray[np.int64]) -> None:
     dim = 0 if side == "out" else 1
     stay = _complement(channels, module.weight.shape[dim])
     _select(module, "weight", dim, stay)
+    _select(module, "log_alpha", dim, stay)
     if side == "out":
         _select(module, "bias", 0, stay)
     _set_width(module, side, len(stay))
@@ -82,7 +118,7 @@ def _complement(channels: NDArray[np.int64], width: int) -> Tensor:
 
 
 def _select(module: nn.Module, name: str, dim: int, index: Tensor) -> None:
-    old = getattr(module, name)
+    old = getattr(module, name, None)
     if old is None:
         return
     new = old.detach().index_select(dim, index)

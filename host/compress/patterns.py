@@ -6,7 +6,7 @@ output never loses all of its weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from host.canonical import seed_of_name
+from host.errors import PolicyError
 from host.policy import Policy
 from host.registry import Registry
 
@@ -28,12 +29,19 @@ BLOCK = 4
 # Of so many weights in a row the pattern 2:4 keeps half.
 RUN, RUN_KEPT = 4, 2
 TWO_OF_FOUR = "2:4"
+MAGNITUDE, VARIATIONAL = "magnitude", "variational"
 
 
-@PATTERNS.register("magnitude")
+@PATTERNS.register(MAGNITUDE)
 def magnitude(weights: Floats, share: float, rng: np.random.Generator) -> Kept:
     """The smallest weights of the layer go (Han et al. 2015)."""
     return _largest(weights, share)
+
+
+@PATTERNS.register(VARIATIONAL)
+def variational(firmness: Floats, share: float, rng: np.random.Generator) -> Kept:
+    """The weights that bear the most noise go (host.compress.variational)."""
+    return _largest(firmness, share)
 
 
 @PATTERNS.register("random")
@@ -85,19 +93,42 @@ def thin(network: nn.Module, policy: Policy) -> nn.Module:
         if form.zeros:
             layer = network.get_submodule(form.layer)
             kept = which(layer, form.pruner, form.zeros / 100, form.layer)
-            layer.register_buffer("kept_weights", kept, persistent=False)
+            keep_thin(layer, kept)
             weight: Tensor = layer.weight  # type: ignore[assignment]
             weight.data.mul_(kept)
     return network
 
 
+def attach_noise(module: nn.Module, log_alpha: Mapping[str, Tensor]) -> None:
+    """Let layers carry the noise that their weights bear, for the pattern that goes by it."""
+    for name, values in log_alpha.items():
+        module.get_submodule(name).register_buffer("log_alpha", values, persistent=False)
+
+
+def keep_thin(layer: nn.Module, kept: Tensor | None) -> None:
+    """Let a layer remember which of its weights stay; None for a dense one."""
+    if kept is not None:
+        layer.register_buffer("kept_weights", kept, persistent=False)
+
+
 def which(layer: nn.Module, pattern: str, share: float, name: str) -> Tensor:
     """Return which weights of a layer stay, shaped as they are; `name` seeds what is random."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    magnitudes = weight.detach().abs().flatten(1).double().numpy()
+    strength = _firmness(layer, name) if pattern == VARIATIONAL else _magnitude(layer)
     rng = np.random.default_rng(seed_of_name(name))
-    kept = PATTERNS[pattern](magnitudes, share, rng)
-    return torch.from_numpy(kept).view(weight.shape)
+    kept = PATTERNS[pattern](strength.flatten(1).double().numpy(), share, rng)
+    return torch.from_numpy(kept).view(strength.shape)
+
+
+def _magnitude(layer: nn.Module) -> Tensor:
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    return weight.detach().abs()
+
+
+def _firmness(layer: nn.Module, name: str) -> Tensor:
+    log_alpha: Tensor | None = getattr(layer, "log_alpha", None)
+    if log_alpha is None:
+        raise PolicyError(f"{name}: pattern {VARIATIONAL} needs noise, and none was learned")
+    return -log_alpha
 
 
 def kept_weights(layer: nn.Module) -> Tensor | None:

@@ -30,7 +30,7 @@ def kept_channels(
         keep = policy[group.driver].keep
         if keep > group.width:
             raise PolicyError(f"{group.driver}: keep {keep} of {group.width} channels")
-        pruner = policy[group.driver].pruner
+        pruner = policy[group.driver].measure
         kept[group.driver] = strongest(module, group, keep, pruner, plan.input_power)
     return kept
 

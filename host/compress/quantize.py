@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from host.compress.layers import QuantConv2d, QuantLayer, QuantLinear
+from host.compress.patterns import keep_thin, kept_weights
 from host.compress.ranges import best_clip_ratio
 from host.errors import UnsupportedLayer
 from host.policy import Policy
@@ -30,7 +31,9 @@ def quantize(module: nn.Module, policy: Policy) -> nn.Module:
     for p in policy.layers:
         if p.mode != "fp32":
             parent, _, name = p.layer.rpartition(".")
-            replacement = quantized(module.get_submodule(p.layer), p.weight_bits, p.act_bits)
+            layer = module.get_submodule(p.layer)
+            replacement = quantized(layer, p.weight_bits, p.act_bits)
+            keep_thin(replacement, kept_weights(layer))
             setattr(module.get_submodule(parent), name, replacement)
     return module
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from host.compress.finetune import Training, accuracy, finetune
-from host.compress.patterns import BLOCK, PATTERNS, RUN, TWO_OF_FOUR, which
+from host.compress.patterns import BLOCK, PATTERNS, RUN, TWO_OF_FOUR, attach_noise, which
 from host.energy import eyeriss, policy_energy
 from host.errors import CallerError, PolicyError
 from host.evaluate import Subject
@@ -65,7 +65,11 @@ def thinned(subject: Subject, pruner: str, zeros: int, mode: str, bits: int) -> 
 
 @pytest.fixture(scope="module")
 def subject(digits) -> Subject:
-    return Subject(digits.network, digits.graph, digits.plan, digits.data)
+    network = copy.deepcopy(digits.network)
+    names = [layer.name for layer in digits.graph.layers]
+    weights = {name: network.get_submodule(name).weight.detach() for name in names}
+    attach_noise(network, {name: -weight.abs() for name, weight in weights.items()})
+    return Subject(network, digits.graph, digits.plan, digits.data)
 
 
 @pytest.mark.parametrize(("mode", "bits"), [("fp32", 32), ("int8", 8), ("mix", 4)])

@@ -1,0 +1,75 @@
+"""Noise goes where nothing speaks against it: a problem with a known answer, and a network."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from host.compress.candidate import shaped
+from host.compress.patterns import attach_noise, kept_weights
+from host.compress.variational import LOOSE, NoiseLearning, learn_noise, loose_shares, noise
+from host.errors import PolicyError
+from host.policy import Choice
+from tests.host.networks import space_of
+
+USED, INPUTS, IMAGES = 4, 16, 512
+QUICK = NoiseLearning(steps=12, batch_size=32)
+
+
+def a_classifier() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """Two classes that four of sixteen inputs tell apart; the other weights are mere noise."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(IMAGES, INPUTS, generator=generator)
+    labels = (x[:, :USED].sum(1) > 0).long()
+    network = nn.Sequential(nn.Linear(INPUTS, 2, bias=False))
+    weight = 0.002 * torch.randn(2, INPUTS, generator=generator)
+    weight[0, :USED] -= 3.0
+    weight[1, :USED] += 3.0
+    network[0].weight.data.copy_(weight)  # type: ignore[union-attr,operator]
+    return network, x, labels
+
+
+def test_weights_that_tell_nothing_are_found_loose_and_no_others() -> None:
+    network, x, labels = a_classifier()
+    how = NoiseLearning(steps=400, lr=0.2)
+    generator = torch.Generator().manual_seed(1)
+    *_, log_alpha = noise(network, ["0"], [(x, labels)] * how.steps, IMAGES, how, generator)
+    assert (log_alpha["0"][:, :USED] < LOOSE).all()
+    assert (log_alpha["0"][:, USED:] >= LOOSE).all()
+    assert loose_shares(log_alpha) == {"0": 75}
+
+
+def test_the_network_is_left_as_it_was_and_the_same_seed_learns_the_same(digits) -> None:
+    layers = [layer.name for layer in digits.graph.layers]
+    before = copy.deepcopy(digits.network.state_dict())
+    (*_, first), (*_, again) = (
+        list(learn_noise(digits.network, layers, digits.data, QUICK)) for _ in range(2)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in layers)
+    assert all(torch.equal(t, before[n]) for n, t in digits.network.state_dict().items())
+    assert all(p.requires_grad for p in digits.network.parameters())
+    for name in layers:
+        assert first[name].shape == digits.network.get_submodule(name).weight.shape
+
+
+def test_the_loosest_weights_of_the_channels_that_stay_go(digits) -> None:
+    layers = [layer.name for layer in digits.graph.layers]
+    network = copy.deepcopy(digits.network)
+    *_, log_alpha = learn_noise(network, layers, digits.data, QUICK)
+    driver = digits.graph.drivers[0]
+    wishes = {name: Choice(None, "int8", 8, 8, "variational", 40) for name in layers}
+    wishes[driver.name] = Choice(driver.out_channels // 2, "int8", 8, 8, "variational", 40)
+    policy = space_of(digits.graph).policy(wishes)
+    with pytest.raises(PolicyError, match="needs noise, and none was learned"):
+        shaped(network, policy, digits.plan)
+    attach_noise(network, log_alpha)
+    small = shaped(network, policy, digits.plan)
+    for name in layers:
+        layer = small.get_submodule(name)
+        kept = kept_weights(layer)
+        assert kept is not None and kept.shape == layer.weight.shape
+        gone = float((~kept).double().mean())
+        assert 0.4 - kept.shape[0] / kept.numel() <= gone <= 0.41
