@@ -28,6 +28,7 @@ from hil_lab.memory import SearchMemory
 from hil_lab.recipe import ACCELERATOR
 from hil_lab.runs import FRONT
 from hil_lab.sparing import Prediction, SparingEvaluator
+from hil_lab.stages import StagedEvaluator, Stages
 from hil_lab.workbench import Workbench
 from host.compress.candidate import shaped
 from host.compress.finetune import Training
@@ -54,6 +55,7 @@ from host.search.strategy import (
     Need,
     Problem,
     Sparing,
+    Staged,
     Strategy,
     make_strategy,
     strategies,
@@ -169,6 +171,11 @@ class Search:
         return shaped(subject.network, policy, subject.plan)  # times depend on no weight
 
     @cached_property
+    def stages(self) -> Stages:
+        """What candidates start from."""
+        return Stages(self.bench)
+
+    @cached_property
     def proxy(self) -> LogitError:
         """Errors of logits, each policy's once per process."""
         return LogitError(self.bench.subject)
@@ -195,6 +202,7 @@ class Search:
             counters=self.events if "counters" in needs else {},
             proxy=self.proxy if "proxy" in needs else None,
             energy=self._energy if "energy" in needs else None,
+            loose=self.bench.loose if "loose" in needs else {},
             size_bytes=self.size_bytes,
         )
 
@@ -275,6 +283,11 @@ class Search:
             return self.evaluator
         prediction = Prediction(strategy, self.size_bytes, self._latency_ms, self.cost)
         score = replace(self.evaluator, meter=prediction)
+        if isinstance(strategy, Staged):
+            staged = StagedEvaluator(strategy, self.stages, score)
+            return SparingEvaluator(
+                strategy, staged, lambda policy: meter.figures(shape(policy), policy), prediction
+            )
         if abreast:
             side_by_side = SparingSideBySide(strategy, score, abreast, shape, prediction)
             return Abreast(self.boards.width, side_by_side)

@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from hil_lab.experiment import Search, target_of
 from hil_lab.inventory import LOCAL, open_board
 from hil_lab.runs import FINALIST, NETWORK, POLICY, RESULT, Run
+from hil_lab.stages import Stages
+from hil_lab.tuning import tune
 from hil_lab.workbench import Workbench, save_network
 from host.artifact import Artifact
 from host.boards.session import BoardSession
-from host.compress.finetune import Training, accuracy, finetune, ratio
+from host.compress.finetune import accuracy, ratio
 from host.crew import persistently
 from host.errors import ArtifactRejected
-from host.evaluate import evaluation, seed_of
+from host.evaluate import evaluation
 from host.lower.build import Builder
-from host.policy import Policy, uncompressed, uniform_int8
+from host.policy import Policy, policy_weights, uncompressed, uniform_int8
 from host.search.episode import Episode, best
 from host.size import compression
 from host.types import Evaluation
@@ -111,6 +112,7 @@ def _finish_one(search: Search, finalist: Finalist, folder: Path) -> dict[str, A
         "episode": finalist.episode,
         "validation": validation,
         "policy": finalist.policy.to_dict(),
+        "weights": round(sum(policy_weights(bench.subject.graph, finalist.policy).values())),
         "evaluation": scored.to_dict(),
         "verify": proofs(search, network, finalist.policy, artifact, folder),
     }
@@ -118,37 +120,18 @@ def _finish_one(search: Search, finalist: Finalist, folder: Path) -> dict[str, A
 
 def trained(bench: Workbench, finalist: Finalist, folder: Path) -> tuple[nn.Module, float]:
     """Return the finished network of a policy and its validation accuracy; kept in its folder."""
-    subject, tuning = bench.subject, bench.recipe.finetune
-    network = subject.compressed(finalist.policy)
+    tuning = bench.recipe.finetune
+    network = Stages(bench).of(finalist.policy).compressed(finalist.policy)
     epochs = 0 if finalist.name == FP32 else tuning.final_epochs
     kept = folder / NETWORK
     if not kept.is_file():
         if epochs:
-            _train(bench, finalist, network, epochs)
+            tune(bench, network, finalist.policy, epochs, finalist.name)
         save_network(network, kept)
         run_path = (folder / POLICY).relative_to(bench.run.folder)
         bench.run.write(str(run_path), finalist.policy.to_dict())
     network.load_state_dict(load_file(kept))
     return network.eval(), ratio(accuracy(network, "validation", bench.data))
-
-
-def _train(bench: Workbench, finalist: Finalist, network: nn.Module, epochs: int) -> None:
-    tuning = bench.recipe.finetune
-    training = Training(
-        epochs=epochs, batch_size=tuning.batch_size, lr=tuning.final_lr, keep_best=True
-    )
-    generator = torch.Generator().manual_seed(seed_of(finalist.policy, bench.recipe.search.seed))
-    batch = min(training.batch_size, len(bench.data.train))
-    per_epoch = len(bench.data.train) // batch
-    with bench.reporter.progress("finetune", finalist.name, epochs) as advance:
-        best_so_far = finetune(
-            network,
-            bench.data,
-            training,
-            generator=generator,
-            on_progress=lambda p: advance(p.step // per_epoch, ""),
-        )
-        advance(epochs, f"{best_so_far:.1%} validation")
 
 
 def sample(bench: Workbench) -> np.ndarray:

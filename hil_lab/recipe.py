@@ -73,6 +73,8 @@ class FinetuneTable:
 
     search_steps: int = 20
     search_lr: float = 0.01
+    # Of the network between two stages, where a strategy has stages.
+    stage_epochs: int = 5
     final_epochs: int = 5
     final_lr: float = 0.02
     batch_size: int = 128

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from hil_lab.console import Reporter
 from hil_lab.recipe import Recipe
-from hil_lab.runs import Run
+from hil_lab.runs import NOISE, Run
 from host.compress.finetune import Training
+from host.compress.patterns import attach_noise
+from host.compress.variational import NoiseLearning, learn_noise, loose_shares
 from host.data import Data, load_data
 from host.energy import AcceleratorEnergy, eyeriss
 from host.errors import PolicyError, StoreError
@@ -160,6 +162,28 @@ class Workbench:
         return AcceleratorEnergy(subject.graph, eyeriss(), zeros)
 
     @cached_property
+    def loose(self) -> dict[str, int]:
+        """How many per cent of each layer's weights can go by the noise that they bear."""
+        run, subject = self.run, self.subject
+        kept = run.path(NOISE)
+        if not kept.is_file():
+            save_tensors(self._learned_noise(), kept)
+        log_alpha = load_file(kept)
+        # From now on the pattern that goes by it can be asked for.
+        attach_noise(subject.network, log_alpha)
+        return loose_shares(log_alpha)
+
+    def _learned_noise(self) -> dict[str, Tensor]:
+        subject, how = self.subject, NoiseLearning()
+        layers = [layer.name for layer in subject.graph.layers]
+        found: dict[str, Tensor] = {}
+        with self.reporter.progress("noise", f"{len(layers)} layers", how.steps) as advance:
+            steps = learn_noise(subject.network, layers, subject.data, how)
+            for number, found in enumerate(steps, 1):  # noqa: B007  the last one counts
+                advance(number, "")
+        return found
+
+    @cached_property
     def residuals(self) -> Residuals:
         """What solving a layer's weights cannot make up for, as it matters; kept in the run."""
         run, subject = self.run, self.subject
@@ -177,11 +201,16 @@ class Workbench:
 
 def save_network(network: nn.Module, path: Path) -> None:
     """Write a network's tensors as safetensors, atomically."""
-    tensors = {name: t.detach().clone().contiguous() for name, t in network.state_dict().items()}
+    save_tensors(network.state_dict(), path)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors, atomically; raises StoreError where there is no room."""
+    tensors = {name: t.detach().clone().contiguous() for name, t in tensors.items()}
     temporary = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary)
+        save_file(dict(tensors), temporary)
         temporary.replace(path)
     except (OSError, SafetensorError) as e:
         raise StoreError(f"cannot write {path}: {e}; free some space and resume the run") from e

@@ -240,9 +240,9 @@ class Space:
     def _legal(self, layer: Layer, choice: Choice, keeps: Mapping[str, int]) -> LayerPolicy:
         form = self._legal_format(layer, choice)
         zeros = choice.zeros if self.thins(layer) and form.weight_bits > 1 else 0
-        # Where nothing goes there is nothing to choose.
+        # Where nothing goes there is nothing to choose, nor by a pattern without its zeros.
         whole = keeps.get(layer.name, layer.out_channels) == layer.out_channels
-        pruner = L1 if whole and not zeros else choice.pruner
+        pruner = choice.pruner if zeros or not (whole or choice.zeros) else L1
         keep = self.graph.out_channels(layer, keeps)
         return replace(form, keep=keep, pruner=pruner, zeros=zeros)
 

@@ -30,10 +30,17 @@ def papers_ratio(policy: Policy, whole: Policy) -> float:
 
 
 def compression(row: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, float]:
-    """Return both ratios of a row of a run's result against its fp32 row."""
+    """Return the ratios of a row of a run's result against its fp32 row.
+
+    `fewer_weights` counts those of convolutions and linear layers that are left and not zero; rows
+    of before they were counted have none.
+    """
     evaluations = (Evaluation.from_dict(r["evaluation"]) for r in (row, whole))
     policies = (Policy.from_dict(r["policy"]) for r in (row, whole))
-    return {
+    ratios = {
         "times_smaller": times_smaller(*(e.size_bytes for e in evaluations)),
         "papers_ratio": papers_ratio(*policies),
     }
+    if "weights" in row and "weights" in whole:
+        ratios["fewer_weights"] = whole["weights"] / row["weights"]
+    return ratios

@@ -15,8 +15,8 @@ from hil_lab.commands.verify import artifact_for
 from hil_lab.console import Silent, print_json, print_table
 from hil_lab.held import held
 from hil_lab.runs import NETWORK, POLICY, open_run
+from hil_lab.stages import Stages
 from hil_lab.workbench import Workbench
-from host.compress.candidate import compress
 from host.errors import DataError
 from host.policy import Policy
 
@@ -32,8 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     images, labels = read_images(Path(arguments.data), bench.data.input_shape)
     inputs = bench.data.tensor(images)
     policy = Policy.from_dict(json.loads((folder / POLICY).read_text()))
-    subject = bench.subject
-    network = compress(subject.network, policy, subject.plan, subject.data)
+    network = Stages(bench).of(policy).shaped(policy)
     network.load_state_dict(load_file(folder / NETWORK))
     with torch.inference_mode():
         parts = [network.eval()(x).argmax(1) for x in torch.split(inputs, BATCH)]

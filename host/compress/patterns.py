@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from host.canonical import seed_of_name
+from host.compress.channels import NOISE
 from host.errors import PolicyError
 from host.policy import Policy
 from host.registry import Registry
@@ -102,7 +103,7 @@ def thin(network: nn.Module, policy: Policy) -> nn.Module:
 def attach_noise(module: nn.Module, log_alpha: Mapping[str, Tensor]) -> None:
     """Let layers carry the noise that their weights bear, for the pattern that goes by it."""
     for name, values in log_alpha.items():
-        module.get_submodule(name).register_buffer("log_alpha", values, persistent=False)
+        module.get_submodule(name).register_buffer(NOISE, values, persistent=False)
 
 
 def keep_thin(layer: nn.Module, kept: Tensor | None) -> None:
@@ -125,7 +126,7 @@ def _magnitude(layer: nn.Module) -> Tensor:
 
 
 def _firmness(layer: nn.Module, name: str) -> Tensor:
-    log_alpha: Tensor | None = getattr(layer, "log_alpha", None)
+    log_alpha: Tensor | None = getattr(layer, NOISE, None)
     if log_alpha is None:
         raise PolicyError(f"{name}: pattern {VARIATIONAL} needs noise, and none was learned")
     return -log_alpha

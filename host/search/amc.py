@@ -10,7 +10,6 @@ layer, since coupled layers agree, and the budget is in whatever unit the search
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +20,7 @@ from host.errors import RecipeError
 from host.policy import Choice, Policy
 from host.search.agents.ddpg import DDPG
 from host.search.layerwise import LayerwiseSettings, layer_table, predicted
+from host.search.reward import GALEN_BETA, guaranteed
 from host.search.settings import settings_from
 from host.search.strategy import Problem, State, strategy
 from host.types import Evaluation, Layer
@@ -79,15 +79,14 @@ class AMC:
         """Give every step of the last walk the episode's reward and update."""
         if self.trace is None:
             raise ValueError("tell before ask")
-        self.agent.learn(*self.trace, self._reward(evaluation))
+        self.agent.learn(*self.trace, self.reward(evaluation))
         self.trace = None
 
-    def _reward(self, evaluation: Evaluation) -> float:
+    def reward(self, evaluation: Evaluation) -> float:
+        """Return the reward of an evaluation, in the form that was chosen."""
         if self.settings.reward == "constrained":
             return evaluation.accuracy
-        share = self.problem.cost.of(evaluation) / self.problem.reference
-        # In thousandths of the uncompressed cost, so that the logarithm stays positive.
-        return -(1 - evaluation.accuracy) * math.log(max(1000 * share, math.e))
+        return guaranteed(GALEN_BETA, self.problem.cost)(evaluation, self.problem.reference)
 
     def _width(self, layer: Layer, action: float) -> int:
         """Return the legal width nearest above what an action in [0, 1] keeps."""

@@ -1,10 +1,11 @@
 """One number for one evaluation: accuracy against the target, in whatever unit costs are counted.
 
-Rewards of Galen (arXiv 2212.07818) and TuNAS; the cost is latency unless another one is named.
+Rewards of Galen (arXiv 2212.07818), TuNAS and AMC; the cost is latency unless another one is named.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from host.cost import LATENCY, Cost
@@ -23,6 +24,20 @@ def absolute(beta: float = GALEN_BETA, cost: Cost = LATENCY) -> Reward:
 
     def reward(e: Evaluation, target: float) -> float:
         return e.accuracy + beta * abs(cost.of(e) / target - 1.0)
+
+    return reward
+
+
+@REWARDS.register("guaranteed")
+def guaranteed(beta: float = GALEN_BETA, cost: Cost = LATENCY) -> Reward:
+    """Minus the error times the logarithm of the cost: the less it errs, the less a cost matters.
+
+    AMC's accuracy-guaranteed form (arXiv 1802.03494), with costs in thousandths of the target, so
+    that the logarithm stays positive; `beta` counts for nothing.
+    """
+
+    def reward(e: Evaluation, target: float) -> float:
+        return -(1 - e.accuracy) * math.log(max(1000 * cost.of(e) / target, math.e))
 
     return reward
 

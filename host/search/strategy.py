@@ -45,7 +45,8 @@ class Problem:
     `size_bytes(policy)` is exactly what the artifact of a policy will hold in packed weights,
     scales and tables, without building it. `energy` tells the millijoules of policies.
     `counters[layer][event]` are hardware events of one inference of the uncompressed program, those
-    that the board counts.
+    that the board counts. `loose[layer]` are the per cent of its weights that bear so much noise
+    that they can go.
     """
 
     space: Space
@@ -66,6 +67,7 @@ class Problem:
     counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     size_bytes: Callable[[Policy], int] | None = None
     energy: EnergyOf | None = None
+    loose: Mapping[str, int] = field(default_factory=dict)
 
     def score(self, evaluation: Evaluation) -> float:
         """Return the reward of an evaluation."""
@@ -108,6 +110,18 @@ class Judging(Strategy, Protocol):
 
 
 @runtime_checkable
+class Staged(Strategy, Protocol):
+    """A strategy whose later policies start from a network that was trained on the way."""
+
+    @property
+    def start(self) -> Policy | None:
+        """The policy whose trained network the policy asked last starts from, pruned alike.
+
+        None: it starts from the given network.
+        """
+
+
+@runtime_checkable
 class AskMany(Strategy, Protocol):
     """A strategy that can propose several policies before it is told of the first of them."""
 
@@ -139,6 +153,7 @@ Need = Literal[
     "proxy",
     "counters",
     "energy",
+    "loose",
 ]
 Make = Callable[[Problem], Strategy]
 
@@ -184,7 +199,8 @@ def strategies() -> Registry[Entry]:
     import host.search.frontier.strategy
     import host.search.galen
     import host.search.haq
-    import host.search.hirelc.strategy  # noqa: F401  fills the registry
+    import host.search.hirelc.strategy
+    import host.search.two_stage  # noqa: F401  fills the registry
 
     return STRATEGIES
 

@@ -36,3 +36,10 @@ def test_the_papers_weigh_all_layers_alike() -> None:
 def test_a_row_has_both_ratios() -> None:
     whole, half = row(WHOLE, 1000), row(Policy((LayerPolicy("a", 8), LayerPolicy("b", 32))), 400)
     assert compression(half, whole) == {"times_smaller": 2.5, "papers_ratio": 2.0}
+
+
+def test_weights_that_are_left_are_counted_where_rows_have_them() -> None:
+    whole = row(WHOLE, 1000)
+    assert "fewer_weights" not in compression(whole, whole)
+    counted = compression(whole | {"weights": 50}, whole | {"weights": 450})
+    assert counted["fewer_weights"] == 9.0

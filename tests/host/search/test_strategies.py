@@ -37,6 +37,7 @@ NAMES = (
     "amc",
     "haq",
     "composite",
+    "two-stage",
     "frontier",
     "hirelc",
     "uniform",
@@ -55,7 +56,7 @@ def settings(name: str) -> dict[str, object]:
         return QUICK_CYCLE
     if name == "frontier":
         return QUICK_ISLANDS
-    if name in ("amc", "haq", "composite"):
+    if name in ("amc", "haq", "composite", "two-stage"):
         return {key: value for key, value in QUICK.items() if key != "warmup_episodes"}
     return QUICK if name.startswith("galen") else {}
 

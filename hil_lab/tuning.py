@@ -1,0 +1,30 @@
+"""Training of what was compressed, with progress; the same seed for the same policy."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from hil_lab.workbench import Workbench
+from host.compress.finetune import Training, finetune
+from host.evaluate import seed_of
+from host.policy import Policy
+
+
+def tune(bench: Workbench, network: nn.Module, policy: Policy, epochs: int, what: str) -> None:
+    """Train a policy's network in place; its best epoch on validation images stays."""
+    tuning, seed = bench.recipe.finetune, bench.recipe.search.seed
+    training = Training(
+        epochs=epochs, batch_size=tuning.batch_size, lr=tuning.final_lr, keep_best=True
+    )
+    generator = torch.Generator().manual_seed(seed_of(policy, seed))
+    per_epoch = len(bench.data.train) // min(training.batch_size, len(bench.data.train))
+    with bench.reporter.progress("finetune", what, epochs) as advance:
+        best_so_far = finetune(
+            network,
+            bench.data,
+            training,
+            generator=generator,
+            on_progress=lambda p: advance(p.step // per_epoch, ""),
+        )
+        advance(epochs, f"{best_so_far:.1%} validation")
