@@ -55,7 +55,15 @@ class CompositeSettings(LayerwiseSettings):
     for the built-in one. `parts`, `families` and `uniform_bits` take a part of the agent away:
     `ddpg` removes channels by L1 alone, `rainbow` keeps the share `kept` everywhere, in int8;
     `coarse` removes channels alone, `fine` single weights.
+
+    Otherwise than published, rewards between the table's entries are interpolated (`smooth`), half
+    of the warm-up takes common ratios, bits and algorithms for all layers, and the actor stays near
+    the best episode: over the steps of the table alone 200 episodes learn next to nothing.
     """
+
+    smooth: bool = True
+    common_share: float = 0.5
+    imitation: float = 100.0
 
     least_bits: int = 2
     most_pruned: float = 0.8
@@ -73,6 +81,17 @@ def built_in_rewards() -> NDArray[np.float64]:
     saved = (np.arange(len(SAVINGS) + 1) + 0.5) / (len(SAVINGS) + 1)
     worth = np.asarray(WORTH)[:, None]
     return np.where(worth > 0, worth * (0.2 + 0.8 * saved), worth * (1 - 0.3 * saved))
+
+
+def interpolated(table: NDArray[np.float64], lost: float, saved: float) -> float:
+    """Return the table's value between its entries, which are reached half-way in a column.
+
+    A row's entries are reached where its losses end, the last row's at twice the last edge; outside
+    of these the nearest entry holds.
+    """
+    middles = (np.arange(len(SAVINGS) + 1) + 0.5) / (len(SAVINGS) + 1)
+    by_loss = [float(np.interp(saved, middles, row)) for row in table]
+    return float(np.interp(lost, (*LOSSES, 2 * LOSSES[-1]), by_loss))
 
 
 @strategy("composite", settings=CompositeSettings, needs=("energy",))
@@ -106,12 +125,14 @@ class Composite:
         self.whole = self.energy.shares(space.policy({}))
         self.dense: tuple[float, float] | None = None
         self.trace: _Trace | None = None
+        self.common: list[int] | None = None
 
     def ask(self) -> Policy:
         """Return the dense network first, then walk the layers with both agents."""
         if self.dense is None:
             return uniform_int8(self.problem.space)
         self.ddpg.begin()
+        self.common = self._common_order()
         trace, choices = _Trace([], [], [], [], []), dict[str, Choice]()
         ratio, bits = 0.0, float(INT8_BITS)
         for place in self.places:
@@ -152,10 +173,18 @@ class Composite:
             self.rainbow.learn(seen, chosen, reward, np.asarray(trace.legal))
 
     def reward(self, lost: float, saved: float) -> float:
-        """Return the table's entry for lost accuracy and saved energy, both as shares."""
+        """Return what the table says of lost accuracy and saved energy, both as shares."""
+        if self.settings.smooth:
+            return interpolated(self.rewards, lost, saved)
         # On an edge, a loss still belongs to the milder row, and a saving to the better column.
         row, column = bisect_left(LOSSES, lost), bisect_right(SAVINGS, saved)
         return float(self.rewards[row, column])
+
+    def _common_order(self) -> list[int] | None:
+        """Return in which order all layers prefer algorithms, in episodes of common actions."""
+        if self.ddpg.common is None or self.ddpg.episode >= self.ddpg.settings.warmup_episodes:
+            return None
+        return [int(i) for i in self.ddpg.rng.permutation(len(ALGORITHMS))]
 
     def _amounts(self, action: NDArray[np.float64]) -> tuple[float, float]:
         """Return the share that is pruned and the bits that two actions mean."""
@@ -194,7 +223,10 @@ class Composite:
         if self.settings.parts == "ddpg":
             return L1
         seen = self.ddpg.features(state)
-        chosen = self.rainbow.act(seen, legal)
+        if self.common is None:
+            chosen = self.rainbow.act(seen, legal)
+        else:
+            chosen = next(i for i in self.common if legal[i])
         trace.seen.append(seen)
         trace.algorithms.append(chosen)
         trace.legal.append(legal)

@@ -7,13 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from host.compress.patterns import PATTERNS
 from host.compress.pruners import PRUNERS
 from host.energy import BoardEnergy
 from host.errors import CallerError, RecipeError
 from host.policy import L1, Policy, uncompressed, uniform_int8
-from host.search.composite import ALGORITHMS, COARSE, FINE, Composite, built_in_rewards
+from host.search.composite import (
+    ALGORITHMS,
+    COARSE,
+    FINE,
+    Composite,
+    built_in_rewards,
+    interpolated,
+)
 from host.search.episode import Episode
 from host.search.loop import Memory, search
 from host.search.strategy import make_strategy
@@ -54,15 +63,48 @@ def test_the_table_goes_up_with_savings_and_down_with_losses() -> None:
 
 
 def test_edges_belong_to_the_milder_loss_and_the_better_saving() -> None:
-    agent, table = composite(), built_in_rewards()
+    agent, table = composite(smooth=False), built_in_rewards()
     assert agent.reward(0.005, 0.0) == table[0, 0]
     assert agent.reward(0.0051, 0.1) == table[1, 1]
     assert agent.reward(-0.2, 0.95) == table[0, 9]
     assert agent.reward(0.5, -0.3) == table[6, 0]
 
 
+def test_between_entries_rewards_are_interpolated() -> None:
+    table = built_in_rewards()
+    assert interpolated(table, 0.005, 0.05) == table[0, 0]
+    assert interpolated(table, 0.01, 0.35) == pytest.approx(table[1, 3])
+    assert interpolated(table, 0.015, 0.35) == pytest.approx((table[1, 3] + table[2, 3]) / 2)
+    assert interpolated(table, 0.01, 0.40) == pytest.approx((table[1, 3] + table[1, 4]) / 2)
+    assert interpolated(table, -0.1, -0.5) == table[0, 0]
+    assert interpolated(table, 0.9, 2.0) == table[6, 9]
+
+
+@given(st.floats(-0.1, 0.3), st.floats(-0.2, 1.0), st.floats(0, 0.2), st.floats(0, 0.5))
+def test_no_interpolated_reward_is_for_worse(
+    lost: float, saved: float, less: float, more: float
+) -> None:
+    table = built_in_rewards()
+    now = interpolated(table, lost, saved)
+    assert interpolated(table, lost - less, saved + more) >= now - 1e-9
+
+
+def test_half_of_the_warm_up_prefers_one_order_of_algorithms_for_all_layers() -> None:
+    agent, orders = composite(), list[bool]()
+    for _ in range(7):
+        policy = agent.ask()
+        if agent.common is not None:
+            first = next(i for i in agent.common if ALGORITHMS[i] in COARSE)
+            fine = next(i for i in agent.common if ALGORITHMS[i] in FINE)
+            wanted = {ALGORITHMS[first], ALGORITHMS[fine], L1}
+            assert {p.pruner for p in policy.layers} <= wanted
+        orders.append(agent.common is not None)
+        agent.tell(policy, evaluate(policy))
+    assert any(orders) and not all(orders[1:])
+
+
 def test_a_recipe_may_bring_its_own_table() -> None:
-    agent = composite(rewards=[float(i) for i in range(70)])
+    agent = composite(smooth=False, rewards=[float(i) for i in range(70)])
     assert agent.reward(0.0, 0.0) == 0.0
     assert agent.reward(1.0, 1.0) == 69.0
     with pytest.raises(RecipeError, match="takes 7 x 10 numbers, got 3"):
