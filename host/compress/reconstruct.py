@@ -66,7 +66,9 @@ def teacher(module: nn.Module, layers: Sequence[str], images: Tensor) -> Teacher
 
     def remember(layer: str, at: nn.Module, _inputs: Any, out: Tensor) -> None:
         answers = flat(out)
-        count = max(SAMPLES_PER_UNKNOWN * unknowns(at), LEAST_SAMPLES) if solvable(at) else 0
+        # Too many now may be few enough once channels are gone.
+        solved = min(unknowns(at), MOST_UNKNOWNS)
+        count = max(SAMPLES_PER_UNKNOWN * solved, LEAST_SAMPLES)
         rows[layer] = torch.randperm(len(answers), generator=generator)[:count]
         outputs[layer] = answers[rows[layer]].clone()
 

@@ -57,14 +57,17 @@ class CompositeSettings(LayerwiseSettings):
     `coarse` removes channels alone, `fine` single weights.
 
     Otherwise than published, rewards between the table's entries are interpolated (`smooth`), half
-    of the warm-up takes common ratios, bits and algorithms for all layers, and the actor stays near
-    the best episode: over the steps of the table alone 200 episodes learn next to nothing.
+    of the warm-up takes common ratios, bits and algorithms for all layers, the actor stays near the
+    best episode, and the share `loyal` of layers takes that episode's algorithm: as published, 200
+    episodes learn next to nothing.
     """
 
     smooth: bool = True
     common_share: float = 0.5
     imitation: float = 100.0
-
+    loyal: float = 0.8
+    sigma: float = 0.2
+    sigma_decay: float = 0.985
     least_bits: int = 2
     most_pruned: float = 0.8
     rewards: tuple[float, ...] = ()
@@ -126,6 +129,8 @@ class Composite:
         self.dense: tuple[float, float] | None = None
         self.trace: _Trace | None = None
         self.common: list[int] | None = None
+        # The best episode: its reward and its algorithms.
+        self.best: tuple[float, list[int]] | None = None
 
     def ask(self) -> Policy:
         """Return the dense network first, then walk the layers with both agents."""
@@ -164,6 +169,8 @@ class Composite:
             raise ValueError("tell before ask")
         reward = self.judge(policy, evaluation)
         trace, self.trace = self.trace, None
+        if trace.algorithms and (self.best is None or reward > self.best[0]):
+            self.best = reward, trace.algorithms
         if self.settings.parts != "rainbow":
             self.ddpg.learn(np.asarray(trace.states), np.asarray(trace.actions), reward)
         else:
@@ -179,6 +186,15 @@ class Composite:
         # On an edge, a loss still belongs to the milder row, and a saving to the better column.
         row, column = bisect_left(LOSSES, lost), bisect_right(SAVINGS, saved)
         return float(self.rewards[row, column])
+
+    def _chosen(self, step: int, seen: NDArray[np.float64], legal: NDArray[np.bool_]) -> int:
+        """Return the algorithm of a step: the episode's common one, the best's, or Rainbow's."""
+        if self.common is not None:
+            return next(i for i in self.common if legal[i])
+        warm = self.ddpg.episode < self.ddpg.settings.warmup_episodes
+        if not warm and self.best and self.ddpg.rng.random() < self.settings.loyal:
+            return self.best[1][step]
+        return self.rainbow.act(seen, legal)
 
     def _common_order(self) -> list[int] | None:
         """Return in which order all layers prefer algorithms, in episodes of common actions."""
@@ -223,10 +239,7 @@ class Composite:
         if self.settings.parts == "ddpg":
             return L1
         seen = self.ddpg.features(state)
-        if self.common is None:
-            chosen = self.rainbow.act(seen, legal)
-        else:
-            chosen = next(i for i in self.common if legal[i])
+        chosen = self._chosen(len(trace.algorithms), seen, legal)
         trace.seen.append(seen)
         trace.algorithms.append(chosen)
         trace.legal.append(legal)
@@ -248,13 +261,15 @@ class Composite:
             "ddpg": self.ddpg.state_dict(),
             "rainbow": self.rainbow.state_dict(),
             "dense": list(self.dense) if self.dense else None,
+            "best": list(self.best) if self.best else None,
         }
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a state."""
         self.ddpg.load_state_dict(state["ddpg"])
         self.rainbow.load_state_dict(state["rainbow"])
-        dense = state["dense"]
+        dense, best = state["dense"], state["best"]
+        self.best = (float(best[0]), [int(i) for i in best[1]]) if best else None
         self.dense = (float(dense[0]), float(dense[1])) if dense else None
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from host.compress.candidate import compress
-from host.compress.reconstruct import teacher
+from host.compress import reconstruct
+from host.compress.candidate import compress, shaped
+from host.compress.reconstruct import teacher, unknowns
 from host.data import load_data
 from host.graph import trace_with_plan
 from host.lower.targets import refusal
@@ -93,3 +94,22 @@ def test_rounded_weights_are_codes_times_scale(bench: Any) -> None:
     module = made.get_submodule(layer)
     scale = module.weight_scale().view(-1, *[1] * (module.weight.ndim - 1))
     assert torch.allclose(module.weight_codes() * scale, module.weight, atol=1e-6)
+
+
+def test_a_layer_that_was_too_large_is_solved_once_channels_are_gone(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, graph, plan, data, _ = bench
+    space = Space(graph, refusal)
+    driver = graph.drivers[-1]
+    reader = next(x.name for x in graph.layers if [s.group for s in x.sources] == [driver.name])
+    limit = unknowns(network.get_submodule(reader)) - 1
+    monkeypatch.setattr(reconstruct, "MOST_UNKNOWNS", limit)
+    known = teacher(network, [layer.name for layer in graph.layers], data.calibration(128))
+    first = {graph.layers[0].name: Choice(None, "int8", 8, 8)}  # all that follows is disturbed
+    halved = {driver.name: Choice(driver.out_channels // 2)}
+    for choices, solved in ((first, False), (first | halved, True)):
+        policy = space.policy(choices)
+        old = shaped(network, policy, plan).get_submodule(reader).weight
+        new = compress(network, policy, plan, data, known=known).get_submodule(reader).weight
+        assert torch.equal(old, new) is not solved

@@ -103,6 +103,15 @@ def test_half_of_the_warm_up_prefers_one_order_of_algorithms_for_all_layers() ->
     assert any(orders) and not all(orders[1:])
 
 
+def test_most_layers_take_the_best_episodes_algorithms_after_the_warm_up() -> None:
+    agent = composite(loyal=1.0, common_share=0.0)
+    walked(agent, 10)
+    assert agent.ddpg.episode >= agent.ddpg.settings.warmup_episodes and agent.best is not None
+    reward, algorithms = agent.best
+    walked(agent, 1)
+    assert agent.best[1] == algorithms and agent.best[0] >= reward
+
+
 def test_a_recipe_may_bring_its_own_table() -> None:
     agent = composite(smooth=False, rewards=[float(i) for i in range(70)])
     assert agent.reward(0.0, 0.0) == 0.0
