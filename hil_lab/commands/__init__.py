@@ -124,7 +124,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 
 BENCHMARKS = (
     "kernels", "models", "layers", "compile", "profile", "search", "simulator", "dataset", "rack",
-    "faults", "energy",
+    "faults", "energy", "systems",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ MODULES = {
     "layers": "layers",
     "search": "search",
     "energy": "energies",
+    "systems": "systems",
     "simulator": "simulator",
     "dataset": "datasets",
     "rack": "rack",
