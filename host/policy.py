@@ -22,6 +22,8 @@ MAX_MIX_BITS = 6
 POLICY_FORMAT = 1
 # How channels are chosen unless a strategy says otherwise (host.compress.pruners has all).
 L1 = "l1"
+# The pattern of zeros that kernels skip (host.compress.patterns has all).
+BLOCK = "block"
 
 # (layer, mode, weight_bits, act_bits) -> why a target's kernels cannot do it, or None
 Refusal = Callable[[Layer, Mode, int, int], str | None]
@@ -65,6 +67,11 @@ class LayerPolicy:
         if self.mode == "mix" and not all(1 <= b <= MAX_MIX_BITS for b in bits):
             raise PolicyError(f"{self.layer}: mode mix takes 1 to {MAX_MIX_BITS} bits, got {bits}")
 
+    @property
+    def skipped(self) -> int:
+        """Per cent of the weights that kernels may skip; other zeros they multiply."""
+        return self.zeros if self.pruner == BLOCK and self.mode != "mix" else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -98,12 +105,21 @@ class Policy:
 
     def structure_digest(self) -> str:
         """Identity of all that changes the program but not the weight values."""
-        # Zeros are weight values: dense kernels multiply them like any other.
-        return digest([[p.layer, p.keep, p.mode, p.weight_bits, p.act_bits] for p in self.layers])
+        # Zeros that dense kernels multiply are weight values like any other.
+        return digest(
+            [
+                [p.layer, p.keep, p.mode, p.weight_bits, p.act_bits, *_one(p.skipped)]
+                for p in self.layers
+            ]
+        )
 
     def keeps(self, graph: Graph) -> dict[str, int]:
         """Return the channels that every group driver keeps."""
         return {layer.name: self[layer.name].keep for layer in graph.drivers}
+
+
+def _one(number: int) -> list[int]:
+    return [number] if number else []
 
 
 def _layer_dict(layer: LayerPolicy) -> dict[str, Any]:
