@@ -100,13 +100,64 @@ def _winograd(row: Row, data: bytes) -> np.ndarray:
     return points.reshape(-1, n_tile, channels, side * side).transpose(0, 3, 2, 1)
 
 
+def _float_tiles(row: Row, data: bytes) -> np.ndarray:
+    """[n, taps, channels] -> [n / tile, taps, channels, tile]."""
+    n, tile = row["n"], row["tile"]
+    values = np.frombuffer(data, np.float32).reshape(n, -1)
+    values = np.pad(values, ((0, _up(n, tile) - n), (0, 0)))
+    return values.reshape(-1, tile, values.shape[1]).transpose(0, 2, 1)
+
+
+def _int8_lines(row: Row, data: bytes) -> np.ndarray:
+    """[n, KH, KW] -> [n / tile, KH / lines, KW, tile, lines]."""
+    n, tile, lines, columns = row["n"], row["tile"], row["lines"], row["shape"][2]
+    codes = np.frombuffer(data, np.int8).reshape(n, -1, columns)
+    height = codes.shape[1]
+    codes = np.pad(codes, ((0, _up(n, tile) - n), (0, _up(height, lines) - height), (0, 0)))
+    tiles = codes.reshape(-1, tile, codes.shape[1] // lines, lines, columns)
+    return tiles.transpose(0, 2, 4, 1, 3)
+
+
+def _sparse(row: Row, data: bytes) -> np.ndarray:
+    stays, rest = _stays(row, data)
+    if bits := row.get("bits"):
+        count = row["kept"] * row["height"]
+        packed = np.frombuffer(rest, np.uint8).reshape(bits, math.ceil(count / 8))
+        planes = np.unpackbits(packed, axis=1, count=count, bitorder="little")
+        spread = (_spread(row, stays, plane) for plane in planes)
+        dense = b"".join(np.packbits(p, bitorder="little").tobytes() for p in spread)
+    else:
+        dense = _spread(row, stays, np.frombuffer(rest, row["dtype"])).tobytes()
+    return _DENSE[row["dense"]](row, dense)
+
+
+def _stays(row: Row, data: bytes) -> tuple[np.ndarray, bytes]:
+    """Return the map [rows of units, unknowns] of what stays, and the bytes behind it."""
+    rows, unknowns = math.ceil(row["n"] / row["height"]), row["unknowns"]
+    size = math.ceil(rows * unknowns / 8)
+    bits = np.unpackbits(np.frombuffer(data[:size], np.uint8), bitorder="little")
+    if len(bits) < rows * unknowns or bits[rows * unknowns :].any() or bits.sum() != row["kept"]:
+        raise ValueError(f"its map does not show {row['kept']} of {rows * unknowns}")
+    return bits[: rows * unknowns].reshape(rows, unknowns).astype(bool), data[size:]
+
+
+def _spread(row: Row, stays: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the weights [n, unknowns] with those that stay at their places."""
+    dense = np.zeros((*stays.shape, row["height"]), values.dtype)
+    dense[stays] = values.reshape(row["kept"], row["height"])
+    return dense.transpose(0, 2, 1).reshape(-1, stays.shape[1])[: row["n"]]
+
+
 def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-_UNPACK: dict[str, Callable[[Row, bytes], np.ndarray]] = {
+_DENSE: dict[str, Callable[[Row, bytes], np.ndarray]] = {
     "raw": _raw,
     "int8_runs": _int8_runs,
+    "int8_lines": _int8_lines,
     "bit_planes": _bit_planes,
+    "float_tiles": _float_tiles,
     "winograd": _winograd,
 }
+_UNPACK = {**_DENSE, "sparse": _sparse}

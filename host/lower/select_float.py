@@ -50,7 +50,7 @@ def _float_layer(
     c = kernel.conv
     stored = (kernel.blocks, *c.kernel, c.in_channels, kernel.tile)
     params = {"norm": node.norm, "tile": kernel.tile}
-    w = sel.weight("conv_weight", node.layer, stored, "float32", **params)
+    w = sel.layer_weight("conv_weight", node, stored, "float32", **params)
     bias = sel.weight("conv_bias", node.layer, (c.out_channels,), "float32", norm=node.norm)
     sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=order)
 
@@ -67,14 +67,15 @@ def _winograd(sel: Selector, node: Node, shape: ConvShape, x: Argument, outputs:
         "side": kernel.side,
         "n_tile": kernel.tile,
     }
-    w = sel.weight("winograd_weight", node.layer, stored, "float32", **params)
+    w = sel.layer_weight("winograd_weight", node, stored, "float32", **params)
     bias = sel.weight("conv_bias", node.layer, (shape.out_channels,), "float32", norm=node.norm)
     sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=NHWC)
 
 
 def _grouped_conv(sel: Selector, node: Node, shape: ConvShape, x: Argument) -> None:
     stored = (*shape.kernel, shape.in_channels // shape.groups, shape.out_channels)
-    w = sel.weight("grouped_weight", node.layer, stored, "float32", norm=node.norm)
+    params = {"norm": node.norm, "tile": shape.out_channels}
+    w = sel.layer_weight("grouped_weight", node, stored, "float32", **params)
     bias = sel.weight("conv_bias", node.layer, (shape.out_channels,), "float32", norm=node.norm)
     depthwise = shape.groups == shape.in_channels == shape.out_channels
     family = DepthwiseFp32 if depthwise else GroupedConvFp32

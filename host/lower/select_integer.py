@@ -101,7 +101,7 @@ def _depthwise_product(
     kernel = Int8Depthwise(output, pixels, tile, shape, _layout(sel, node), lines)
     _, (_, stored, dtype) = kernel.operand_parameters
     params = {"lines": lines, "tile": tile}
-    return kernel, (codes, sel.weight("depthwise_weight", node.layer, stored, dtype, **params))
+    return kernel, (codes, sel.layer_weight("depthwise_weight", node, stored, dtype, **params))
 
 
 def _bit_product(
@@ -123,4 +123,4 @@ def _integer_weight(
     shape = shape_of(node)
     extents = {"n": shape.out_channels, "taps": shape.taps, "channels": shape.in_channels}
     _, (_, stored, dtype) = kernel.operand_parameters
-    return sel.weight(role, node.layer, stored, dtype, **extents, **tiles)
+    return sel.layer_weight(role, node, stored, dtype, **extents, **tiles)
