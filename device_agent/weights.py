@@ -38,8 +38,11 @@ def aligned(array: np.ndarray) -> np.ndarray:
 def synthetic(row: Row) -> np.ndarray:
     """Fill an array of the right shape with harmless values: latency does not depend on them.
 
-    No denormals, infinities or huge values, and wide integers are 0, a safe index.
+    No denormals, infinities or huge values, and wide integers are 0, a safe index. Blocks that stay
+    are spread evenly: how many there are matters.
     """
+    if row.get("encoding") == "blocks":
+        return unpack(row, _even_blocks(row))
     rng = np.random.default_rng(0)
     shape, dtype = tuple(row["shape"]), np.dtype(row["dtype"])
     if dtype.kind == "f":
@@ -47,6 +50,15 @@ def synthetic(row: Row) -> np.ndarray:
     if dtype.itemsize == 1:
         return aligned(rng.integers(0, 128, shape).astype(dtype))
     return aligned(np.zeros(shape, dtype))
+
+
+def _even_blocks(row: Row) -> bytes:
+    """Return packed blocks, all weights alike, as many as stay, evenly spread."""
+    size = math.ceil(row["n"] / row["height"]) * row["unknowns"]
+    stays = np.zeros(size, np.uint8)
+    stays[np.arange(row["kept"]) * size // row["kept"]] = 1
+    weights = np.ones(row["kept"] * row["height"], row["values"])
+    return np.packbits(stays, bitorder="little").tobytes() + weights.tobytes()
 
 
 def _raw(row: Row, data: bytes) -> np.ndarray:
@@ -148,6 +160,24 @@ def _spread(row: Row, stays: np.ndarray, values: np.ndarray) -> np.ndarray:
     return dense.transpose(0, 2, 1).reshape(-1, stays.shape[1])[: row["n"]]
 
 
+def _blocks(row: Row, data: bytes) -> np.ndarray:
+    stays, rest = _stays(row, data)
+    depth, kind = row["depth"], np.dtype(row["values"])
+    ends = np.concatenate([[0], np.cumsum(-(-stays.sum(1) // depth))])
+    rows, unknowns = np.nonzero(stays)
+    # A row begins with a step of its own; the places that no block fills weigh nothing.
+    slots = ends[rows] * depth + (np.cumsum(stays, axis=1) - 1)[rows, unknowns]
+    count = depth * ((row["kept"] + (depth - 1) * len(stays)) // depth)
+    starts, weights = np.zeros(count, np.int32), np.zeros((count, row["height"]), kind)
+    lines = row["lines"]
+    starts[slots] = unknowns // lines * row["plane"] + unknowns % lines * row["line"]
+    weights[slots] = np.frombuffer(rest, kind).reshape(row["kept"], -1)
+    if depth > 1:  # pairs of blocks lie side by side, output by output
+        weights = weights.reshape(-1, depth // 2, 2, row["height"]).transpose(0, 1, 3, 2)
+    words = np.ascontiguousarray(weights).reshape(-1).view(np.int32)
+    return np.concatenate([ends.astype(np.int32), starts, words])
+
+
 def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
@@ -160,4 +190,4 @@ _DENSE: dict[str, Callable[[Row, bytes], np.ndarray]] = {
     "float_tiles": _float_tiles,
     "winograd": _winograd,
 }
-_UNPACK = {**_DENSE, "sparse": _sparse}
+_UNPACK = {**_DENSE, "sparse": _sparse, "blocks": _blocks}

@@ -71,11 +71,20 @@ class Selector:
         self.calls.append(Call(kernel, arguments, out, node.layer, **tags))
         return Argument(out, kernel.out_shape)
 
-    def weight(self, role: str, path: str, shape: Shape, dtype: str, **params: Any) -> Argument:
+    def weight(
+        self,
+        role: str,
+        path: str,
+        shape: Shape,
+        dtype: str,
+        *,
+        kept: Kept | None = None,
+        **params: Any,
+    ) -> Argument:
         """Name a weight tensor; equal ones are shared."""
         name = f"{path}:{role}"
         layer = path if path in self.formats else ""
-        self.weights[name] = Weight(name, role, path, layer, shape, dtype, params)
+        self.weights[name] = Weight(name, role, path, layer, shape, dtype, params, kept)
         return Argument(name, shape)
 
     def layer_weight(

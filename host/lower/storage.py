@@ -15,7 +15,7 @@ from host.lower.plan import Weight
 from host.policy import INT8_BITS
 from host.sparsity import Kept
 
-RAW, SPARSE = "raw", "sparse"
+RAW, SPARSE, BLOCKS = "raw", "sparse", "blocks"
 # How weights are encoded that change when they are loaded; all else is raw.
 ENCODINGS = {
     "int8_weight": "int8_runs",
@@ -61,6 +61,11 @@ def packed_bytes(weight: Weight) -> int:
     )
 
 
+def values_dtype(weight: Weight) -> str:
+    """Return the element type of what is stored, bit planes apart."""
+    return str(weight.params.get("values", weight.dtype))
+
+
 def thinned(weight: Weight, kept: Kept | None) -> Weight:
     """Return a weight of which only so much is kept, sparse where that is fewer bytes."""
     sparse = replace(weight, kept=kept)
@@ -68,7 +73,9 @@ def thinned(weight: Weight, kept: Kept | None) -> Weight:
 
 
 def _encoding(weight: Weight) -> str:
-    return SPARSE if weight.kept else ENCODINGS.get(weight.role, RAW)
+    if weight.kept:
+        return SPARSE if weight.role in DENSE else BLOCKS
+    return ENCODINGS.get(weight.role, RAW)
 
 
 def _values_bytes(weight: Weight, count: int) -> int:
@@ -76,7 +83,7 @@ def _values_bytes(weight: Weight, count: int) -> int:
     bits = int(weight.params.get("bits", INT8_BITS))
     if bits != INT8_BITS:
         return bits * math.ceil(count / 8)
-    return count * np.dtype(weight.dtype).itemsize
+    return count * np.dtype(values_dtype(weight)).itemsize
 
 
 def _kept_fields(weight: Weight) -> dict[str, Any]:
@@ -84,4 +91,4 @@ def _kept_fields(weight: Weight) -> dict[str, Any]:
         return {}
     k = weight.kept
     fields = {"n": k.outputs, "unknowns": k.unknowns, "height": k.height, "kept": k.count}
-    return {**fields, "dense": DENSE[weight.role]}
+    return fields | ({"dense": DENSE[weight.role]} if weight.role in DENSE else {})

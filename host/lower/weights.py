@@ -14,7 +14,7 @@ from torch import nn
 
 from host.errors import PolicyError
 from host.lower.plan import Weight
-from host.lower.storage import row
+from host.lower.storage import row, values_dtype
 from host.sparsity import Kept
 
 
@@ -126,7 +126,8 @@ def _sparse(weight: Weight, network: nn.Module) -> bytes:
     stays = _units(_array(_kept_weights(layer, weight.path)), axes, kept)[:, :, 0]
     if stays.sum() != kept.count:
         raise PolicyError(f"{weight.path}: {stays.sum()} units stay, its policy says {kept.count}")
-    if weight.dtype == "float32":
+    dtype = values_dtype(weight)
+    if dtype == "float32":
         values = _folded(weight, network)[0]
     else:
         values = _array(_quantized(weight, network).weight_codes()).astype(np.int64)
@@ -134,7 +135,7 @@ def _sparse(weight: Weight, network: nn.Module) -> bytes:
     if "bits" in weight.params:
         data = b"".join(_bits(chosen >> bit & 1) for bit in range(weight.params["bits"]))
     else:
-        data = chosen.astype(weight.dtype).tobytes()
+        data = chosen.astype(dtype).tobytes()
     return _bits(stays) + data
 
 
@@ -218,6 +219,7 @@ _WALKS = {
     "bit_weight": (0, 2, 3, 1),
     "winograd_weight": (0, 1, 2, 3),
     "depthwise_weight": (0, 1, 2, 3),
+    "block_weight": (0, 1, 3, 2),
 }
 
 _ROLES: dict[str, Callable[[Weight, nn.Module], bytes]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from host.lower.storage import DENSE, packed_bytes, row
 from host.lower.targets import MIN_MIX_CHANNELS, TARGETS
 from host.lower.weights import pack
 from host.policy import LayerPolicy, Policy
+from host.sparsity import BLOCK_OUTPUTS
 
 FORMS = [("fp32", 32), ("int8", 8), ("mix", 4)]
 
@@ -73,7 +75,34 @@ def sparse_weights(
     module: nn.Module, shape: torch.Size, form: LayerPolicy, target: str
 ) -> Iterator[tuple[Weight, nn.Module]]:
     weights, network = thinned_weights(module, shape, form, target)
-    yield from ((w, network) for w in weights if w.role in DENSE)
+    yield from ((w, network) for w in weights if w.role in (*DENSE, "block_weight"))
+
+
+def plain(weight: Weight, network: nn.Module) -> np.ndarray:
+    """Return the weights of a layer as [outputs, unknowns] in the order (C, KW, KH)."""
+    layer = network.get_submodule(weight.path)
+    values = layer.weight if weight.params["values"] == "float32" else layer.weight_codes()
+    values = values.detach().numpy()
+    values = values.reshape(*values.shape, *[1] * (4 - values.ndim))
+    return values.transpose(0, 1, 3, 2).reshape(len(values), -1)
+
+
+def walked(row: dict[str, Any], stream: np.ndarray) -> np.ndarray:
+    """Return the weights [outputs, unknowns] that a walk over blocks meets."""
+    n, depth, kind = row["n"], row["depth"], np.dtype(row["values"])
+    rows = -(-n // BLOCK_OUTPUTS)
+    ends, steps = stream[: rows + 1], (len(stream) - rows - 1) // (depth + 4)
+    starts = stream[rows + 1 : rows + 1 + depth * steps]
+    words = stream[rows + 1 + depth * steps :].reshape(steps, 4).copy()
+    runs = {u // row["lines"] * row["plane"] + u % row["lines"] * row["line"]: u
+            for u in range(row["unknowns"])}  # fmt: skip
+    found = np.zeros((rows * BLOCK_OUTPUTS, row["unknowns"]), kind)
+    for output, step in ((o, s) for o in range(rows) for s in range(ends[o], ends[o + 1])):
+        values = words[step].view(kind)
+        for k, o in np.ndindex(depth, BLOCK_OUTPUTS):
+            at = o if depth == 1 else 8 * (k // 2) + 2 * o + k % 2
+            found[output * BLOCK_OUTPUTS + o, runs[starts[step * depth + k]]] += values[at]
+    return found[:n]
 
 
 @settings(deadline=None, max_examples=60)
@@ -92,24 +121,26 @@ def test_what_is_stored_is_what_was_planned_and_expands_to_the_dense_weights(
         mode, bits = "fp32", 32
     policy = LayerPolicy("0", len(module.weight), mode, bits, bits, pruner=pattern, zeros=zeros)
     for weight, network in sparse_weights(module, shape, policy, target):
-        packed, dense = pack(weight, network), pack(replace(weight, kept=None), network)
-        assert len(packed.data) == packed.row["bytes"] == row(weight)["bytes"] <= len(dense.data)
-        np.testing.assert_array_equal(
-            unpack(packed.row, packed.data), unpack(dense.row, dense.data)
-        )
+        packed = pack(weight, network)
+        assert len(packed.data) == packed.row["bytes"] == row(weight)["bytes"]
+        found = unpack(packed.row, packed.data)
+        if packed.row["encoding"] == "blocks":
+            np.testing.assert_array_equal(walked(packed.row, found), plain(weight, network))
+            continue
+        dense = pack(replace(weight, kept=None), network)
+        assert len(packed.data) <= len(dense.data)
+        np.testing.assert_array_equal(found, unpack(dense.row, dense.data))
 
 
 @pytest.mark.parametrize(("mode", "bits"), FORMS)
-def test_weights_that_happen_to_be_zero_change_no_size(mode, bits):
+@pytest.mark.parametrize("pattern", ["block", "magnitude"])
+def test_weights_that_stay_and_happen_to_be_zero_change_no_size(pattern, mode, bits):
     module, shape = conv(16, 16, 3)
-    form = LayerPolicy("0", 16, mode, bits, bits, pruner="block", zeros=60)
+    form = LayerPolicy("0", 16, mode, bits, bits, pruner=pattern, zeros=60)
     for weight, network in sparse_weights(module, shape, form, "x86-64"):
         before = pack(weight, network)
         module.weight.data[:, 3:] = 0
-        after = pack(weight, network)
-        assert len(after.data) == len(before.data) == packed_bytes(weight)
-        dense = pack(replace(weight, kept=None), network)
-        np.testing.assert_array_equal(unpack(after.row, after.data), unpack(dense.row, dense.data))
+        assert len(pack(weight, network).data) == len(before.data) == packed_bytes(weight)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +159,7 @@ def test_three_quarters_of_zeros_take_few_bytes(pattern, mode, bits, share):
     module, shape = conv(64, 64, 3)
     form = LayerPolicy("0", 64, mode, bits, bits, pruner=pattern, zeros=75)
     ((weight, _),) = sparse_weights(module, shape, form, "x86-64")
-    assert packed_bytes(weight) == share * packed_bytes(replace(weight, kept=None))
+    assert packed_bytes(weight) == share * 64 * 64 * 9 * bits / 8
 
 
 @pytest.mark.parametrize("harm", ["short", "long", "none", "map", "beyond", "dense"])
