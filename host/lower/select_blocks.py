@@ -7,58 +7,89 @@ the Cortex-A72's for every target: so a program that is verified here is the one
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from host.lower.cycles import compute_cycles
 from host.lower.kernels.block_fp32 import BlockFp32, strip_of
 from host.lower.kernels.block_int8 import WIDEST_STRIP, BlockInt8
-from host.lower.kernels.blocks import Blocks
+from host.lower.kernels.conv_fp32 import ConvFp32
+from host.lower.kernels.dense_fp32 import DenseFp32
+from host.lower.kernels.float_conv import NHWC
 from host.lower.kernels.int8_conv import Int8Conv
 from host.lower.kernels.kernel import Kernel
-from host.lower.kernels.planes import Planes
+from host.lower.kernels.winograd import WinogradFp32
 from host.lower.plan import Argument
-from host.lower.program import Node
-from host.lower.selector import Selector, order_of, shape_of
+from host.lower.program import Node, Shape
+from host.lower.selector import Selector, shape_of
 from host.lower.targets import Target
 from host.sparsity import BLOCK_OUTPUTS, Kept
 
+# What skipping must save before it is taken: forecasts are off by some percent.
+MARGIN = 0.9
+DenseFloat = ConvFp32 | DenseFp32 | WinogradFp32
+Skipping = BlockFp32 | BlockInt8
 
-def float_blocks(sel: Selector, node: Node, dense: Kernel) -> BlockFp32 | None:
+
+def float_blocks(sel: Selector, node: Node, dense: DenseFloat) -> BlockFp32 | None:
     """Return the kernel that skips a float layer's blocks of zeros, where that is faster."""
-    if not (kept := _blocks(sel, node)):
-        return None
-    c = shape_of(node)
-    strip = strip_of(c.out_height * c.out_width, sel.target)
-    made = (node.shape, order_of(node))
-    kernel = BlockFp32(c, kept.count, strip, *made, **sel.post(node))
-    return kernel if cycles(kernel, sel.target) < cycles(dense, sel.target) else None
+    kept = _blocks(sel, node)
+    kernel = skipping_float(dense, kept, sel.target) if kept else None
+    return kernel if kernel and faster(kernel, dense, sel.target) else None
 
 
-def integer_blocks(sel: Selector, node: Node, dense: Int8Conv) -> BlockInt8 | None:
-    """Return the same for an int8 layer, with the output that the dense kernel has."""
-    if not (kept := _blocks(sel, node)):
-        return None
-    output = dense.output
-    tile = (min(output.rows, WIDEST_STRIP), BLOCK_OUTPUTS)
-    kernel = BlockInt8(output, *tile, dense.conv, dense.codes, kept.count)
-    return kernel if cycles(kernel, sel.target) < cycles(dense, sel.target) else None
+def int8_blocks(sel: Selector, node: Node, dense: Int8Conv) -> BlockInt8 | None:
+    """Return the kernel that skips an int8 layer's blocks of zeros, where that is faster."""
+    kept = _blocks(sel, node)
+    kernel = skipping_int8(dense, kept) if kept else None
+    return kernel if kernel and faster(kernel, dense, sel.target) else None
 
 
-def block_weight(
-    sel: Selector, node: Node, blocks: Blocks, planes: Planes, values: str
-) -> Argument:
+def skipping_float(dense: DenseFloat, kept: Kept, target: Target) -> BlockFp32:
+    """Return the kernel that does what a dense one does, on the blocks that are kept."""
+    c = dense.conv
+    shape: Shape = (1, c.out_channels, c.out_height, c.out_width)
+    order: tuple[int, ...] = NHWC
+    if isinstance(dense, DenseFp32):
+        shape = (*dense.lead, c.out_channels)
+        order = tuple(range(len(shape)))
+    strip = strip_of(c.out_height * c.out_width, target)
+    return BlockFp32(c, kept.count, strip, shape, order, dense.operands, dense.post)
+
+
+def skipping_int8(dense: Int8Conv, kept: Kept) -> BlockInt8:
+    """Return the same for an int8 layer."""
+    pixels = min(dense.output.rows, WIDEST_STRIP)
+    return BlockInt8(dense.output, pixels, BLOCK_OUTPUTS, dense.conv, dense.codes, kept.count)
+
+
+def block_weight(sel: Selector, node: Node, kernel: Skipping) -> Argument:
     """Name the weights of a layer as its kernel walks them."""
-    params = {"norm": node.norm, "values": values, "depth": blocks.depth, **planes.steps}
-    _, shape, dtype = blocks.parameter
-    kept = sel.kept(node)
-    return sel.weight("block_weight", node.layer, shape, dtype, kept=kept, **params)
+    _, shape, dtype = kernel.weights.parameter
+    params, kept = block_params(kernel), sel.kept(node)
+    return sel.weight("block_weight", node.layer, shape, dtype, kept=kept, norm=node.norm, **params)
+
+
+def block_params(kernel: Skipping) -> dict[str, Any]:
+    """Return what the encoding `blocks` is told (docs/artifact.md)."""
+    values = "float32" if isinstance(kernel, BlockFp32) else "int8"
+    return {"values": values, "depth": kernel.weights.depth, **kernel.planes.steps}
+
+
+def faster(kernel: Kernel, dense: Kernel, target: Target) -> bool:
+    """Whether a kernel is forecast to take so much fewer cycles that it is taken."""
+    return cycles(kernel, target) < MARGIN * cycles(dense, target)
 
 
 def cycles(kernel: Kernel, target: Target) -> float:
     """Return cycles of a call on one core of a Cortex-A72."""
-    cost = kernel.cost()
-    stream = cost.weight_bytes if cost.weight_bytes > target.l2_bytes else 0
-    arithmetic = compute_cycles({"kind": kernel.kind, **asdict(cost)})
-    return max(arithmetic, stream / target.stream_bytes_per_cycle)
+    arithmetic = compute_cycles({"kind": kernel.kind, **asdict(kernel.cost())})
+    return max(arithmetic, memory_cycles(kernel, target))
+
+
+def memory_cycles(kernel: Kernel, target: Target) -> float:
+    """Return cycles in which a kernel's weights come from memory; 0 where the cache holds them."""
+    weights = kernel.cost().weight_bytes
+    return weights / target.stream_bytes_per_cycle if weights > target.l2_bytes else 0.0
 
 
 def _blocks(sel: Selector, node: Node) -> Kept | None:

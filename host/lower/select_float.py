@@ -53,7 +53,7 @@ def _float_layer(
 ) -> None:
     kernel: Kernel = dense
     if blocks := float_blocks(sel, node, dense):
-        kernel, w = blocks, block_weight(sel, node, blocks.weights, blocks.planes, "float32")
+        kernel, w = blocks, block_weight(sel, node, blocks)
     elif isinstance(dense, WinogradFp32):
         w = _winograd_weight(sel, node, dense)
     else:

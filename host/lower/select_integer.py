@@ -14,7 +14,7 @@ from host.lower.kernels.integer_product import IntegerProduct, Output
 from host.lower.kernels.quantize import Quantize
 from host.lower.plan import Argument, CodesOf
 from host.lower.program import Node
-from host.lower.select_blocks import block_weight, integer_blocks
+from host.lower.select_blocks import block_weight, int8_blocks
 from host.lower.selector import Selector, order_of, quantized, shape_of
 from host.lower.views import is_alias
 
@@ -90,8 +90,8 @@ def _int8_product(
     tile, depth = int8_tile(shape.out_width, shape.out_channels, sel.target)
     layout = _layout(sel, node)
     kernel = Int8Conv(output, tile.pixels, tile.channels, shape, layout, depth)
-    if blocks := integer_blocks(sel, node, kernel):
-        return blocks, (codes, block_weight(sel, node, blocks.weights, blocks.planes, "int8"))
+    if blocks := int8_blocks(sel, node, kernel):
+        return blocks, (codes, block_weight(sel, node, blocks))
     tiles = {"lines": shape.kernel[0], "n_tile": kernel.tile, "k_tile": depth}
     return kernel, (codes, _integer_weight(sel, node, kernel, "int8_weight", tiles))
 
