@@ -33,6 +33,7 @@ from host.lower.select_blocks import (
     cycles,
     faster,
     memory_cycles,
+    outgrows_cache,
     skipping_float,
     skipping_int8,
 )
@@ -122,20 +123,19 @@ def count(layers: Sequence[Sizes], target: Target, cache: ObjectCache) -> Iterat
         for share, kernel in zip(SHARES, some, strict=True):
             name = symbol(kernel, target)
             kernels[name], values[name] = kernel, {1: stream(kernel, case[0], share)}
-    spent = {
-        name: max(counted, memory_cycles(kernels[name], target))
-        for name, counted in kernel_cycles(kernels, target, cache, values)
-    }
+    counted = dict(kernel_cycles(kernels, target, cache, values))
     for (sizes, mode, _), d, some in zip(cases, dense, thin, strict=True):
-        by_share = dict(zip(SHARES, some, strict=True))
+        by_share, far = {0: d, **dict(zip(SHARES, some, strict=True))}, outgrows_cache(d, target)
+        memory = {share: far * memory_cycles(k, target) for share, k in by_share.items()}
+        spent = {s: max(counted[symbol(k, target)], memory[s]) for s, k in by_share.items()}
         yield Figure(
             sizes.name,
             mode,
             d.kind,
-            spent[symbol(d, target)],
-            {share: spent[symbol(k, target)] for share, k in by_share.items()},
-            {0: cycles(d, target)} | {share: cycles(k, target) for share, k in by_share.items()},
-            tuple(share for share, k in by_share.items() if faster(k, d, target)),
+            spent.pop(0),
+            spent,
+            {share: cycles(k, target, far) for share, k in by_share.items()},
+            tuple(share for share in SHARES if faster(by_share[share], d, target)),
         )
 
 

@@ -77,19 +77,24 @@ def block_params(kernel: Skipping) -> dict[str, Any]:
 
 def faster(kernel: Kernel, dense: Kernel, target: Target) -> bool:
     """Whether a kernel is forecast to take so much fewer cycles that it is taken."""
-    return cycles(kernel, target) < MARGIN * cycles(dense, target)
+    far = outgrows_cache(dense, target)
+    return cycles(kernel, target, far) < MARGIN * cycles(dense, target, far)
 
 
-def cycles(kernel: Kernel, target: Target) -> float:
-    """Return cycles of a call on one core of a Cortex-A72."""
+def cycles(kernel: Kernel, target: Target, far: bool) -> float:
+    """Return cycles of a call on one core of a Cortex-A72, its weights in memory or near."""
     arithmetic = compute_cycles({"kind": kernel.kind, **asdict(kernel.cost())})
-    return max(arithmetic, memory_cycles(kernel, target))
+    return max(arithmetic, memory_cycles(kernel, target) if far else 0.0)
 
 
 def memory_cycles(kernel: Kernel, target: Target) -> float:
-    """Return cycles in which a kernel's weights come from memory; 0 where the cache holds them."""
-    weights = kernel.cost().weight_bytes
-    return weights / target.stream_bytes_per_cycle if weights > target.l2_bytes else 0.0
+    """Return cycles in which a kernel's weights come from memory."""
+    return kernel.cost().weight_bytes / target.stream_bytes_per_cycle
+
+
+def outgrows_cache(dense: Kernel, target: Target) -> bool:
+    """Whether weights are in memory: where all do not fit, none of them are taken to be near."""
+    return dense.cost().weight_bytes > target.l2_bytes
 
 
 def _blocks(sel: Selector, node: Node) -> Kept | None:
