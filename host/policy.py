@@ -108,7 +108,7 @@ class Policy:
         # Zeros that dense kernels multiply are weight values like any other.
         return digest(
             [
-                [p.layer, p.keep, p.mode, p.weight_bits, p.act_bits, *_one(p.skipped)]
+                [p.layer, p.keep, p.mode, p.weight_bits, p.act_bits, *filter(None, [p.skipped])]
                 for p in self.layers
             ]
         )
@@ -116,10 +116,6 @@ class Policy:
     def keeps(self, graph: Graph) -> dict[str, int]:
         """Return the channels that every group driver keeps."""
         return {layer.name: self[layer.name].keep for layer in graph.drivers}
-
-
-def _one(number: int) -> list[int]:
-    return [number] if number else []
 
 
 def _layer_dict(layer: LayerPolicy) -> dict[str, Any]:

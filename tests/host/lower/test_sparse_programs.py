@@ -50,7 +50,7 @@ def test_thinned_programs_are_exact_and_as_large_as_foretold(
     mode: str,
     bits: int,
 ) -> None:
-    policy = thinned(subject.graph, pattern, 80, mode, bits)
+    policy = thinned(subject.graph, pattern, 95, mode, bits)
     network = compress(subject.network, policy, subject.plan, subject.data)
     builder = Builder(subject.graph, target, cache=cache, source=subject.network)
 
@@ -79,16 +79,18 @@ def test_a_program_that_holds_no_weights_runs_its_blocks(
     local: BoardSession,
     out: Path,
 ) -> None:
-    policy = thinned(subject.graph, "block", 80, "int8", 8)
+    policy = thinned(subject.graph, "block", 95, "int8", 8)
     network = compress(subject.network, policy, subject.plan, subject.data)
     artifact = Builder(subject.graph, target, cache=cache).build(network, policy, out)
     assert {row["kind"] for row in artifact.manifest["kernels"]} & BLOCKS
     assert local.measure(artifact, QUICK, synthetic_weights=True).samples_ns
 
 
-def kernel_of(layer: nn.Module, shape: tuple[int, ...], form: LayerPolicy) -> Kernel:
+def kernel_of(
+    layer: nn.Module, shape: tuple[int, int, int], form: LayerPolicy, target: str = "cortex-a72"
+) -> Kernel:
     program = fuse(import_module(nn.Sequential(layer).eval(), shape))
-    calls = select(program, Policy((form,)), TARGETS["cortex-a72"]()).calls
+    calls = select(program, Policy((form,)), TARGETS[target]()).calls
     return next(c.kernel for c in calls if c.kernel.kind not in ("quantize", "layout"))
 
 
@@ -119,7 +121,17 @@ def test_grouped_layers_have_no_blocks() -> None:
     assert kernel_of(layer, (16, 8, 8), form).kind == "grouped_fp32"
 
 
-def test_every_target_takes_the_kernels_of_the_board(subject: Subject) -> None:  # noqa: F811
+def test_dense_products_of_four_bytes_are_harder_to_beat() -> None:
+    layer = nn.Conv2d(64, 64, 3, padding=1)
+    taken = {}
+    for name in ("x86-64", "x86-64-v4-vnni"):
+        forms = (LayerPolicy("0", 64, "int8", 8, 8, pruner="block", zeros=z) for z in (50, 95))
+        kernels = [kernel_of(layer, (64, 8, 8), form, name) for form in forms]
+        taken[name] = [kernel.kind in BLOCKS for kernel in kernels]
+    assert taken == {"x86-64": [True, True], "x86-64-v4-vnni": [False, True]}
+
+
+def test_a_plain_x86_takes_the_kernels_of_the_board(subject: Subject) -> None:  # noqa: F811
     policy = thinned(subject.graph, "block", 80, "int8", 8)
     plans = [
         Builder(subject.graph, TARGETS[name](), source=subject.network).plan_traced(policy)

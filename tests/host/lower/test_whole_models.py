@@ -141,7 +141,7 @@ def test_networks_thinned_in_blocks_are_exact(
     data = random_data(SMALL)
     network = network_of(name, SMALL)
     graph, plan = trace_with_plan(network, name, data.input_shape, data.classes)
-    policy = thinned(graph, "block", 90, mode, 32 if mode == "fp32" else 8)
+    policy = thinned(graph, "block", 95, mode, 32 if mode == "fp32" else 8)
     compressed = compress(network, policy, plan, data)
     builder = Builder(graph, target_of(board), cache=objects)
     sample = data.tensor(data.test.images[:1]).numpy()
