@@ -22,7 +22,7 @@ def unpack(row: Row, data: bytes) -> np.ndarray:
     try:
         array = _UNPACK[row["encoding"]](row, data)
         return aligned(array.reshape(row["shape"]).astype(row["dtype"], copy=False))
-    except (ValueError, KeyError) as e:
+    except (ValueError, LookupError, TypeError, ArithmeticError) as e:
         raise Rejected(f"{row['name']}: {len(data)} packed bytes do not fit its row: {e}") from e
 
 
@@ -161,19 +161,22 @@ def _spread(row: Row, stays: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _blocks(row: Row, data: bytes) -> np.ndarray:
+    """Return the stream of a walk: first steps of rows, beginnings of runs, weights by step."""
     stays, rest = _stays(row, data)
-    depth, kind = row["depth"], np.dtype(row["values"])
-    ends = np.concatenate([[0], np.cumsum(-(-stays.sum(1) // depth))])
+    kept, height, depth, lines = (row[key] for key in ("kept", "height", "depth", "lines"))
+    if depth < 1 or lines < 1:
+        raise ValueError(f"{depth} blocks to a step and {lines} lines")
+    values = np.frombuffer(rest, row["values"]).reshape(kept, height)
     rows, unknowns = np.nonzero(stays)
+    ends = np.concatenate([[0], np.cumsum(-(-stays.sum(1) // depth))])
     # A row begins with a step of its own; the places that no block fills weigh nothing.
     slots = ends[rows] * depth + (np.cumsum(stays, axis=1) - 1)[rows, unknowns]
-    count = depth * ((row["kept"] + (depth - 1) * len(stays)) // depth)
-    starts, weights = np.zeros(count, np.int32), np.zeros((count, row["height"]), kind)
-    lines = row["lines"]
+    count = (kept + (depth - 1) * len(stays)) // depth * depth
+    starts, weights = np.zeros(count, np.int32), np.zeros((count, height), values.dtype)
     starts[slots] = unknowns // lines * row["plane"] + unknowns % lines * row["line"]
-    weights[slots] = np.frombuffer(rest, kind).reshape(row["kept"], -1)
+    weights[slots] = values
     if depth > 1:  # pairs of blocks lie side by side, output by output
-        weights = weights.reshape(-1, depth // 2, 2, row["height"]).transpose(0, 1, 3, 2)
+        weights = weights.reshape(-1, 2, height).transpose(0, 2, 1)
     words = np.ascontiguousarray(weights).reshape(-1).view(np.int32)
     return np.concatenate([ends.astype(np.int32), starts, words])
 

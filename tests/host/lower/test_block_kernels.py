@@ -196,13 +196,14 @@ def test_blocks_that_are_made_up_are_as_many_and_spread_evenly(depth: int, value
     assert starts.min() >= 0 and starts.max() + planes.positions <= planes.elements
 
 
-@pytest.mark.parametrize("harm", ["kept", "short", "shape"])
+@pytest.mark.parametrize("harm", ["kept", "short", "shape", "depth", "values"])
 def test_blocks_that_do_not_fit_are_refused(harm: str) -> None:
     shape = replace(SHAPES[0], out_channels=5)
     w, stays = thinned(weights(shape), 0.5)
     row = row_of(Blocks(2, kept_of(stays), 1), Planes(shape), w.shape, "float32")
     data = packed(w, stays, "float32")
     row["kept"] += harm == "kept"
+    row |= {"depth": {"depth": 0}, "values": {"values": "object"}}.get(harm, {})
     row["shape"] = (row["shape"][0] + (harm == "shape"),)
     with pytest.raises(Rejected, match="w: "):
         unpack(row, data[: len(data) - 4 * (harm == "short")])

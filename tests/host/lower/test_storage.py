@@ -162,7 +162,7 @@ def test_three_quarters_of_zeros_take_few_bytes(pattern, mode, bits, share):
     assert packed_bytes(weight) == share * 64 * 64 * 9 * bits / 8
 
 
-@pytest.mark.parametrize("harm", ["short", "long", "none", "map", "beyond", "dense"])
+@pytest.mark.parametrize("harm", ["short", "long", "none", "map", "beyond", "dense", "height"])
 def test_what_does_not_fit_is_refused(harm):
     module, shape = conv(5, 5, 3)
     form = LayerPolicy("0", 5, pruner="magnitude", zeros=60)
@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_refused(harm):
     elif harm == "beyond":  # 225 weights: the last seven bits of the map stand for nothing
         data[28] ^= 128
     else:
-        fields["dense"] = "sparse"
+        fields |= {"dense": {"dense": "sparse"}, "height": {"height": 0}}[harm]
     with pytest.raises(Rejected, match="0:conv_weight: "):
         unpack(fields, bytes(data))
 
