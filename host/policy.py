@@ -22,6 +22,8 @@ MAX_MIX_BITS = 6
 POLICY_FORMAT = 1
 # How channels are chosen unless a strategy says otherwise (host.compress.pruners has all).
 L1 = "l1"
+# The pattern of zeros that kernels skip (host.compress.patterns has all).
+BLOCK = "block"
 
 # (layer, mode, weight_bits, act_bits) -> why a target's kernels cannot do it, or None
 Refusal = Callable[[Layer, Mode, int, int], str | None]
@@ -70,6 +72,11 @@ class LayerPolicy:
         """The measure by which channels go."""
         return L1 if self.zeros else self.pruner
 
+    @property
+    def skipped(self) -> int:
+        """Per cent of the weights that kernels may skip; other zeros they multiply."""
+        return self.zeros if self.pruner == BLOCK and self.mode != "mix" else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -103,8 +110,13 @@ class Policy:
 
     def structure_digest(self) -> str:
         """Identity of all that changes the program but not the weight values."""
-        # Zeros are weight values: dense kernels multiply them like any other.
-        return digest([[p.layer, p.keep, p.mode, p.weight_bits, p.act_bits] for p in self.layers])
+        # Zeros that dense kernels multiply are weight values like any other.
+        return digest(
+            [
+                [p.layer, p.keep, p.mode, p.weight_bits, p.act_bits, *filter(None, [p.skipped])]
+                for p in self.layers
+            ]
+        )
 
     def pruning_digest(self) -> str:
         """Identity of what is left of the network, whatever its formats."""

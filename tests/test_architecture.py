@@ -34,6 +34,7 @@ AGENT_FOR_HIL_LAB = {
     "device_agent.timing": "the same sampling in virtual time",
     "device_agent.values": "Job, Limits and Identity, which runners are given",
     "device_agent.program": "a benchmark runs programs in its own process, beside other runtimes",
+    "device_agent.weights": "a benchmark makes up weights as a measurement of latency does",
     "device_agent.errors": "simulated faults are the agent's errors",
 }
 SEARCH_NEVER = ("host.boards", "host.lower", "host.store", "tvm", "grpc", "sqlite3", "sqlite_utils")

@@ -22,6 +22,7 @@ from host.lower.targets import TARGETS, refusal
 from host.policy import Policy, Space, uniform_int8
 from host.verify import complaints
 from tests.host.lower.test_build import mixed_policy, sample_of, subject_of
+from tests.host.lower.test_sparse_programs import BLOCKS, thinned
 
 SEEDS = range(3)
 pytestmark = [
@@ -69,6 +70,19 @@ def test_any_mixture_of_formats_is_integer_exact_on_the_raspberry_pi(
     quantized = [p.layer for p in policy.layers if p.mode != "fp32"]
     assert [c.layer for c in report.layers] == quantized
     assert all(c.quantize_elements and c.accumulate_elements for c in report.layers)
+
+
+@pytest.mark.parametrize(("mode", "bits"), [("fp32", 32), ("int8", 8)])
+def test_kernels_that_skip_blocks_are_exact_on_the_raspberry_pi(
+    subject: Subject, builder: Builder, pi: BoardSession, tmp_path: Path, mode: str, bits: int
+) -> None:
+    policy = thinned(subject.graph, "block", 90, mode, bits)
+    network = compress(subject.network, policy, subject.plan, subject.data)
+    artifact = builder.build(network, policy, tmp_path / "artifact", sample=sample_of(subject.data))
+    assert {row["kind"] for row in artifact.manifest["kernels"]} & BLOCKS
+    report = pi.verify(artifact)
+    assert complaints(report) == []
+    assert report.output_largest <= 1e-3 * report.output_range
 
 
 def formats(policy: Policy) -> set[str]:

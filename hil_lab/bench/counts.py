@@ -46,10 +46,11 @@ __asm__(".global _start\\n_start:\\n mov x0, sp\\n bl start\\n");
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A tensor that a kernel takes."""
+    """A tensor that a kernel takes: of zeros, or of `values` where they say what is done."""
 
     shape: tuple[int, ...]
     dtype: str
+    values: tuple[int, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -128,7 +129,7 @@ def is_driver(name: str) -> bool:
 
 
 def _source(kernels: Mapping[str, Sequence[Parameter]]) -> str:
-    """Return driver.c with its table of kernels; all of them share one memory."""
+    """Return driver.c with its table of kernels; all of them share one memory for zeros."""
     size = max(sum(_aligned(p.bytes) for p in taken) for taken in kernels.values())
     parts = [DRIVER.read_text(), f"static char memory[{size}] __attribute__((aligned(ALIGNMENT)));"]
     for number, (name, taken) in enumerate(kernels.items()):
@@ -138,7 +139,11 @@ def _source(kernels: Mapping[str, Sequence[Parameter]]) -> str:
             shape = f"shape_{number}_{i}"
             extents = ", ".join(str(extent) for extent in parameter.shape)
             parts.append(f"static long {shape}[] = {{{extents}}};")
-            tensors.append(_tensor(parameter, offset, shape))
+            where = f"memory + {offset}"
+            if parameter.values:
+                where = f"values_{number}_{i}"
+                parts.append(_values(where, parameter))
+            tensors.append(_tensor(parameter, where, shape))
             offset += _aligned(parameter.bytes)
         parts.append(f"static Tensor tensors_{number}[] = {{{', '.join(tensors)}}};")
     rows = (f"{{__tvm_ffi_{n}, {len(t)}, tensors_{i}}}" for i, (n, t) in enumerate(kernels.items()))
@@ -146,10 +151,17 @@ def _source(kernels: Mapping[str, Sequence[Parameter]]) -> str:
     return "\n".join([*parts, START])
 
 
-def _tensor(parameter: Parameter, offset: int, shape: str) -> str:
+def _values(name: str, parameter: Parameter) -> str:
+    if parameter.dtype != "int32":
+        raise BuildError(f"a kernel takes {parameter.dtype}, whose values the driver cannot hold")
+    values = ", ".join(str(value) for value in parameter.values)
+    return f"static int {name}[] __attribute__((aligned(ALIGNMENT))) = {{{values}}};"
+
+
+def _tensor(parameter: Parameter, where: str, shape: str) -> str:
     code, bits = _type(parameter.dtype)
     rank = len(parameter.shape)
-    return f"{{memory + {offset}, 1, 0, {rank}, {code}, {bits}, 1, {shape}, 0, 0}}"
+    return f"{{{where}, 1, 0, {rank}, {code}, {bits}, 1, {shape}, 0, 0}}"
 
 
 def _type(dtype: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +121,19 @@ def layer_shows(layers: Sequence[LayerCycles]) -> Iterator[Show]:
 
 
 def kernel_cycles(
-    kernels: Mapping[str, Kernel], target: Target, cache: ObjectCache
+    kernels: Mapping[str, Kernel],
+    target: Target,
+    cache: ObjectCache,
+    values: Mapping[str, Mapping[int, tuple[int, ...]]] | None = None,
 ) -> Iterator[tuple[str, float]]:
-    """Yield the cycles of one call of every kernel, by symbol."""
+    """Yield the cycles of one call of every kernel, by symbol.
+
+    `values[symbol][i]` are those of parameter i, where zeros would leave a kernel nothing to do.
+    """
     objects = cache.objects(kernels.values(), target)
     taken = {name: parameters(kernel.prim_func(target)) for name, kernel in kernels.items()}
+    for name, filled in (values or {}).items():
+        taken[name] = tuple(replace(p, values=filled.get(i, ())) for i, p in enumerate(taken[name]))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         program = Path(folder) / "program"
         link(taken, [objects[name] for name in taken], target, program)

@@ -123,8 +123,8 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 BENCHMARKS = (
-    "kernels", "models", "layers", "compile", "profile", "search", "simulator", "dataset", "rack",
-    "faults", "energy", "systems",
+    "kernels", "models", "layers", "sparse", "compile", "profile", "search", "simulator", "dataset",
+    "rack", "faults", "energy", "systems",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ MODULES = {
     "compile": "builds",
     "profile": "profiles",
     "layers": "layers",
+    "sparse": "sparse",
     "search": "search",
     "energy": "energies",
     "systems": "systems",

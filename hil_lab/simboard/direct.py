@@ -18,7 +18,7 @@ from host.evaluate import Figures
 from host.layer_events import Events, summed
 from host.lower.build import Builder
 from host.lower.plan import Plan
-from host.lower.weights import row
+from host.lower.storage import row
 from host.policy import Policy, program_digest
 from host.types import Figure
 

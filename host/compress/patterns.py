@@ -1,7 +1,7 @@
 """Fine-grained pruning: which single weights of a layer go, by pattern; widths stay.
 
 A pattern sees the weights of a layer as [outputs, weights of one output] and returns which stay. An
-output never loses all of its weights.
+output never loses all of its weights, and how many stay follows from sizes alone (host.sparsity).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from host.canonical import seed_of_name
 from host.compress.channels import NOISE
 from host.errors import PolicyError
-from host.policy import Policy
+from host.policy import BLOCK, Policy
 from host.registry import Registry
+from host.sparsity import BLOCK_OUTPUTS, RUN, RUN_KEPT, TWO_OF_FOUR, count_of
 
 Floats = NDArray[np.float64]
 Kept = NDArray[np.bool_]
@@ -25,11 +26,6 @@ Kept = NDArray[np.bool_]
 Pattern = Callable[[Floats, float, np.random.Generator], Kept]
 
 PATTERNS: Registry[Pattern] = Registry("pattern")
-# Outputs that a NEON register of float32 holds, and of which a block has one weight each.
-BLOCK = 4
-# Of so many weights in a row the pattern 2:4 keeps half.
-RUN, RUN_KEPT = 4, 2
-TWO_OF_FOUR = "2:4"
 MAGNITUDE, VARIATIONAL = "magnitude", "variational"
 
 
@@ -51,15 +47,15 @@ def random(weights: Floats, share: float, rng: np.random.Generator) -> Kept:
     return _largest(rng.random(weights.shape), share)
 
 
-@PATTERNS.register("block")
+@PATTERNS.register(BLOCK)
 def block(weights: Floats, share: float, rng: np.random.Generator) -> Kept:
     """Blocks of four neighbouring outputs, one weight of each, go together: 4 x 1, for NEON."""
     outputs, unknowns = weights.shape
-    blocks = -(-outputs // BLOCK)
-    padded = np.zeros((blocks * BLOCK, unknowns))
+    blocks = -(-outputs // BLOCK_OUTPUTS)
+    padded = np.zeros((blocks * BLOCK_OUTPUTS, unknowns))
     padded[:outputs] = weights
-    kept = _largest(padded.reshape(blocks, BLOCK, unknowns).sum(1), share)
-    return np.repeat(kept, BLOCK, 0)[:outputs]
+    kept = _largest(padded.reshape(blocks, BLOCK_OUTPUTS, unknowns).sum(1), share)
+    return np.repeat(kept, BLOCK_OUTPUTS, 0)[:outputs]
 
 
 @PATTERNS.register(TWO_OF_FOUR)
@@ -76,11 +72,13 @@ def two_of_four(weights: Floats, share: float, rng: np.random.Generator) -> Kept
 
 
 def _largest(scores: Floats, share: float) -> Kept:
-    """Keep the largest scores [rows, columns] but for a share, and one of every row at least."""
-    kept = np.ones(scores.shape, dtype=bool)
-    gone = np.argsort(scores, axis=None, kind="stable")[: round(share * scores.size)]
-    kept.flat[gone] = False
-    kept[np.arange(len(scores)), scores.argmax(1)] = True
+    """Keep the largest of every row [rows, columns], then the largest until a share has gone."""
+    rows, columns = scores.shape
+    ranked = scores.copy()
+    ranked[np.arange(rows), columns - 1 - scores[:, ::-1].argmax(1)] = np.inf
+    kept = np.zeros(scores.shape, dtype=bool)
+    order = np.argsort(ranked, axis=None, kind="stable")
+    kept.flat[order[-count_of(rows, columns, share) :]] = True
     return kept
 
 

@@ -28,8 +28,9 @@ from host.lower.objects import ObjectCache, write_atomically
 from host.lower.plan import Call, Plan
 from host.lower.program import Program
 from host.lower.select import select
+from host.lower.storage import row
 from host.lower.targets import Target
-from host.lower.weights import pack, row
+from host.lower.weights import pack
 from host.policy import Policy, program_digest
 from host.types import Graph
 

@@ -9,6 +9,7 @@ from typing import Any
 from host.lower.kernels.codes import Codes
 from host.lower.kernels.kernel import Kernel
 from host.lower.program import Shape
+from host.sparsity import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A tensor that is filled from the compressed network: `role` says how (host.lower.weights)."""
+    """A tensor that is filled from the compressed network: `role` says how (host.lower.weights).
+
+    `kept` says what of a thinned layer's weights is stored; None where all are.
+    """
 
     name: str
     role: str
@@ -53,6 +57,7 @@ class Weight:
     shape: Shape
     dtype: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True)

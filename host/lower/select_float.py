@@ -10,10 +10,12 @@ from host.lower.kernels.dense_fp32 import DenseFp32, dense_tile
 from host.lower.kernels.depthwise_fp32 import DepthwiseFp32
 from host.lower.kernels.float_conv import NHWC
 from host.lower.kernels.grouped_fp32 import GroupedConvFp32
+from host.lower.kernels.kernel import Kernel
 from host.lower.kernels.register_tile import covering_tile
 from host.lower.kernels.winograd import WinogradFp32, squares_of, winograd_outputs
 from host.lower.plan import Argument
 from host.lower.program import Node
+from host.lower.select_blocks import block_weight, float_blocks
 from host.lower.selector import Selector, order_of, shape_of
 
 
@@ -23,11 +25,13 @@ def float_conv(sel: Selector, node: Node) -> None:
     if shape.groups > 1:
         _grouped_conv(sel, node, shape, x)
         return
+    dense: WinogradFp32 | ConvFp32
     if outputs := winograd_outputs(shape, sel.target):
-        _winograd(sel, node, shape, x, outputs)
-        return
-    kernel = ConvFp32.tiled(shape, sel.target, **sel.post(node))
-    _float_layer(sel, node, kernel, x, NHWC)
+        tile = covering_tile(squares_of(shape, outputs), shape.out_channels, sel.target)
+        dense = WinogradFp32(shape, outputs, tile.channels, tile.pixels, **sel.post(node))
+    else:
+        dense = ConvFp32.tiled(shape, sel.target, **sel.post(node))
+    _float_layer(sel, node, dense, x, NHWC)
 
 
 def float_linear(sel: Selector, node: Node) -> None:
@@ -43,38 +47,46 @@ def float_linear(sel: Selector, node: Node) -> None:
 def _float_layer(
     sel: Selector,
     node: Node,
-    kernel: ConvFp32 | DenseFp32,
+    dense: ConvFp32 | DenseFp32 | WinogradFp32,
     x: Argument,
     order: tuple[int, ...],
 ) -> None:
-    c = kernel.conv
-    stored = (kernel.blocks, *c.kernel, c.in_channels, kernel.tile)
-    params = {"norm": node.norm, "tile": kernel.tile}
-    w = sel.weight("conv_weight", node.layer, stored, "float32", **params)
-    bias = sel.weight("conv_bias", node.layer, (c.out_channels,), "float32", norm=node.norm)
+    kernel: Kernel = dense
+    if blocks := float_blocks(sel, node, dense):
+        kernel, w = blocks, block_weight(sel, node, blocks)
+    elif isinstance(dense, WinogradFp32):
+        w = _winograd_weight(sel, node, dense)
+    else:
+        w = _tiled_weight(sel, node, dense)
+    channels = (shape_of(node).out_channels,)
+    bias = sel.weight("conv_bias", node.layer, channels, "float32", norm=node.norm)
     sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=order)
 
 
-def _winograd(sel: Selector, node: Node, shape: ConvShape, x: Argument, outputs: int) -> None:
-    squares = squares_of(shape, outputs)
-    tile = covering_tile(squares, shape.out_channels, sel.target)
-    kernel = WinogradFp32(shape, outputs, tile.channels, tile.pixels, **sel.post(node))
-    stored = (kernel.blocks, kernel.points, shape.in_channels, kernel.tile)
+def _tiled_weight(sel: Selector, node: Node, kernel: ConvFp32 | DenseFp32) -> Argument:
+    c = kernel.conv
+    stored = (kernel.blocks, *c.kernel, c.in_channels, kernel.tile)
+    params = {"norm": node.norm, "tile": kernel.tile}
+    return sel.layer_weight("conv_weight", node, stored, "float32", **params)
+
+
+def _winograd_weight(sel: Selector, node: Node, kernel: WinogradFp32) -> Argument:
+    c = kernel.conv
+    stored = (kernel.blocks, kernel.points, c.in_channels, kernel.tile)
     params = {
         "norm": node.norm,
-        "n": shape.out_channels,
-        "channels": shape.in_channels,
+        "n": c.out_channels,
+        "channels": c.in_channels,
         "side": kernel.side,
         "n_tile": kernel.tile,
     }
-    w = sel.weight("winograd_weight", node.layer, stored, "float32", **params)
-    bias = sel.weight("conv_bias", node.layer, (shape.out_channels,), "float32", norm=node.norm)
-    sel.call(node, kernel, (x, w, bias, *sel.operands(node)[1]), order=NHWC)
+    return sel.layer_weight("winograd_weight", node, stored, "float32", **params)
 
 
 def _grouped_conv(sel: Selector, node: Node, shape: ConvShape, x: Argument) -> None:
     stored = (*shape.kernel, shape.in_channels // shape.groups, shape.out_channels)
-    w = sel.weight("grouped_weight", node.layer, stored, "float32", norm=node.norm)
+    params = {"norm": node.norm, "tile": shape.out_channels}
+    w = sel.layer_weight("grouped_weight", node, stored, "float32", **params)
     bias = sel.weight("conv_bias", node.layer, (shape.out_channels,), "float32", norm=node.norm)
     depthwise = shape.groups == shape.in_channels == shape.out_channels
     family = DepthwiseFp32 if depthwise else GroupedConvFp32

@@ -14,6 +14,7 @@ from host.lower.kernels.integer_product import IntegerProduct, Output
 from host.lower.kernels.quantize import Quantize
 from host.lower.plan import Argument, CodesOf
 from host.lower.program import Node
+from host.lower.select_blocks import block_weight, int8_blocks
 from host.lower.selector import Selector, order_of, quantized, shape_of
 from host.lower.views import is_alias
 
@@ -89,6 +90,8 @@ def _int8_product(
     tile, depth = int8_tile(shape.out_width, shape.out_channels, sel.target)
     layout = _layout(sel, node)
     kernel = Int8Conv(output, tile.pixels, tile.channels, shape, layout, depth)
+    if blocks := int8_blocks(sel, node, kernel):
+        return blocks, (codes, block_weight(sel, node, blocks))
     tiles = {"lines": shape.kernel[0], "n_tile": kernel.tile, "k_tile": depth}
     return kernel, (codes, _integer_weight(sel, node, kernel, "int8_weight", tiles))
 
@@ -101,7 +104,7 @@ def _depthwise_product(
     kernel = Int8Depthwise(output, pixels, tile, shape, _layout(sel, node), lines)
     _, (_, stored, dtype) = kernel.operand_parameters
     params = {"lines": lines, "tile": tile}
-    return kernel, (codes, sel.weight("depthwise_weight", node.layer, stored, dtype, **params))
+    return kernel, (codes, sel.layer_weight("depthwise_weight", node, stored, dtype, **params))
 
 
 def _bit_product(
@@ -123,4 +126,4 @@ def _integer_weight(
     shape = shape_of(node)
     extents = {"n": shape.out_channels, "taps": shape.taps, "channels": shape.in_channels}
     _, (_, stored, dtype) = kernel.operand_parameters
-    return sel.weight(role, node.layer, stored, dtype, **extents, **tiles)
+    return sel.layer_weight(role, node, stored, dtype, **extents, **tiles)

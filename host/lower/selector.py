@@ -16,9 +16,11 @@ from host.lower.kernels.float_conv import NHWC
 from host.lower.kernels.kernel import Accessor, Kernel
 from host.lower.plan import Argument, Call, Plan, Weight
 from host.lower.program import PARAM, Node, Program, Shape, View
+from host.lower.storage import thinned
 from host.lower.targets import Target
 from host.lower.views import is_alias, physical
 from host.policy import LayerPolicy
+from host.sparsity import Kept, kept
 
 
 class Selector:
@@ -69,12 +71,34 @@ class Selector:
         self.calls.append(Call(kernel, arguments, out, node.layer, **tags))
         return Argument(out, kernel.out_shape)
 
-    def weight(self, role: str, path: str, shape: Shape, dtype: str, **params: Any) -> Argument:
+    def weight(
+        self,
+        role: str,
+        path: str,
+        shape: Shape,
+        dtype: str,
+        *,
+        kept: Kept | None = None,
+        **params: Any,
+    ) -> Argument:
         """Name a weight tensor; equal ones are shared."""
         name = f"{path}:{role}"
         layer = path if path in self.formats else ""
-        self.weights[name] = Weight(name, role, path, layer, shape, dtype, params)
+        self.weights[name] = Weight(name, role, path, layer, shape, dtype, params, kept)
         return Argument(name, shape)
+
+    def layer_weight(
+        self, role: str, node: Node, shape: Shape, dtype: str, **params: Any
+    ) -> Argument:
+        """Name the weights of a layer, sparse where its policy thins them and that is less."""
+        argument = self.weight(role, node.layer, shape, dtype, **params)
+        self.weights[argument.name] = thinned(self.weights[argument.name], self.kept(node))
+        return argument
+
+    def kept(self, node: Node) -> Kept | None:
+        """Return what the policy keeps of a layer's weights; None where it keeps all."""
+        form, c = self.formats.get(node.layer), shape_of(node)
+        return kept(form, c.out_channels, c.taps * c.in_channels // c.groups) if form else None
 
     def operand(self, view: View) -> tuple[Accessor, Argument]:
         """Return how a kernel reads a view in place, and the argument for it."""

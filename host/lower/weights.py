@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from host.errors import PolicyError
 from host.lower.plan import Weight
-from host.policy import INT8_BITS
+from host.lower.storage import row, values_dtype
+from host.sparsity import Kept
 
 
 class QuantizedLayer(Protocol):
@@ -38,43 +40,9 @@ class PackedWeight:
 
 def pack(weight: Weight, network: nn.Module) -> PackedWeight:
     """Return a weight of a plan, filled from the network's present values."""
-    data = _ROLES[weight.role](weight, network)
+    data = (_sparse if weight.kept else _ROLES[weight.role])(weight, network)
     digest = hashlib.sha256(data).hexdigest()
     return PackedWeight(row(weight) | {"digest": digest, "bytes": len(data)}, data)
-
-
-def row(weight: Weight) -> dict[str, Any]:
-    """Return the manifest row of a weight that is not filled: no digest, all else as packed."""
-    encoding = ENCODINGS.get(weight.role, "raw")
-    return {
-        "name": weight.name,
-        "layer": weight.layer,
-        "digest": None,
-        "bytes": packed_bytes(weight, encoding),
-        "dtype": weight.dtype,
-        "shape": list(weight.shape),
-        "encoding": encoding,
-        **(weight.params if encoding != "raw" else {}),
-    }
-
-
-def packed_bytes(weight: Weight, encoding: str) -> int:
-    """Return the bytes that a weight takes when packed."""
-    if encoding == "raw":
-        return math.prod(weight.shape) * np.dtype(weight.dtype).itemsize
-    if encoding == "winograd":
-        return int(4 * 9 * weight.params["n"] * weight.params["channels"])
-    count = math.prod(int(weight.params[name]) for name in ("n", "taps", "channels"))
-    planes = int(weight.params.get("bits", INT8_BITS))
-    return count if planes == INT8_BITS else planes * math.ceil(count / 8)
-
-
-# How weights are encoded that change when they are loaded (docs/artifact.md); all else is raw.
-ENCODINGS = {
-    "int8_weight": "int8_runs",
-    "bit_weight": "bit_planes",
-    "winograd_weight": "winograd",
-}
 
 
 def _raw(values: np.ndarray, weight: Weight) -> bytes:
@@ -150,6 +118,47 @@ def _codes(weight: Weight, network: nn.Module) -> np.ndarray:
     return cast(np.ndarray, codes.transpose(0, 2, 1))
 
 
+def _sparse(weight: Weight, network: nn.Module) -> bytes:
+    """Return a map of the units that stay, a bit each, and their weights, unit by unit."""
+    kept, axes = weight.kept, _WALKS[weight.role]
+    assert kept is not None
+    layer = network.get_submodule(weight.path)
+    stays = _units(_array(_kept_weights(layer, weight.path)), axes, kept)[:, :, 0]
+    if stays.sum() != kept.count:
+        raise PolicyError(f"{weight.path}: {stays.sum()} units stay, its policy says {kept.count}")
+    dtype = values_dtype(weight)
+    if dtype == "float32":
+        values = _folded(weight, network)[0]
+    else:
+        values = _array(_quantized(weight, network).weight_codes()).astype(np.int64)
+    chosen = _units(values, axes, kept)[stays]
+    if "bits" in weight.params:
+        data = b"".join(_bits(chosen >> bit & 1) for bit in range(weight.params["bits"]))
+    else:
+        data = chosen.astype(dtype).tobytes()
+    return _bits(stays) + data
+
+
+def _units(values: np.ndarray, axes: tuple[int, ...], kept: Kept) -> np.ndarray:
+    """Return [O, I, KH, KW] as [rows of units, unknowns, height], walked in this order of axes."""
+    values = values.reshape(*values.shape, *([1] * (4 - values.ndim)))
+    flat = np.zeros((kept.rows * kept.height, kept.unknowns), values.dtype)
+    flat[: kept.outputs] = values.transpose(axes).reshape(kept.outputs, kept.unknowns)
+    return flat.reshape(kept.rows, kept.height, kept.unknowns).transpose(0, 2, 1)
+
+
+def _kept_weights(layer: nn.Module, path: str) -> torch.Tensor:
+    """Return which weights of a layer stay, as host.compress.patterns left it."""
+    found = getattr(layer, "kept_weights", None)
+    if found is None:
+        raise PolicyError(f"{path}: its policy thins it, but the network has all of its weights")
+    return cast(torch.Tensor, found)
+
+
+def _bits(flags: np.ndarray) -> bytes:
+    return np.packbits(flags.astype(np.uint8).ravel(), bitorder="little").tobytes()
+
+
 def _int8_weight(weight: Weight, network: nn.Module) -> bytes:
     return _codes(weight, network).astype(np.int8).tobytes()
 
@@ -170,9 +179,7 @@ def _bit_weight(weight: Weight, network: nn.Module) -> bytes:
     bits = weight.params["bits"]
     if bits == 1:
         codes = (codes + 1) // 2
-    planes = [(codes >> bit) & 1 for bit in range(bits)]
-    packed = [np.packbits(p.astype(np.uint8).ravel(), bitorder="little").tobytes() for p in planes]
-    return b"".join(packed)
+    return b"".join(_bits(codes >> bit & 1) for bit in range(bits))
 
 
 def _correction(weight: Weight, network: nn.Module) -> bytes:
@@ -203,6 +210,17 @@ def _quantizer(weight: Weight, network: nn.Module) -> bytes:
     layer = _quantized(weight, network)
     return _raw(np.array([float(layer.act_inverse), float(layer.act_zero)]), weight)
 
+
+# In which order of the axes [O, I, KH, KW] sparse weights are walked.
+_WALKS = {
+    "conv_weight": (0, 2, 3, 1),
+    "grouped_weight": (0, 2, 3, 1),
+    "int8_weight": (0, 2, 3, 1),
+    "bit_weight": (0, 2, 3, 1),
+    "winograd_weight": (0, 1, 2, 3),
+    "depthwise_weight": (0, 1, 2, 3),
+    "block_weight": (0, 1, 3, 2),
+}
 
 _ROLES: dict[str, Callable[[Weight, nn.Module], bytes]] = {
     "param": lambda weight, network: _raw(_array(_tensor(network, weight.path)), weight),

@@ -19,6 +19,7 @@ from host.artifact import Artifact
 from host.boards.protocol import QUICK, REPORT, SEARCH
 from host.boards.session import BoardSession
 from host.errors import ArtifactRejected, BoardBusy, MeasurementFailed
+from host.lower.cycles import compute_cycles
 from tests.contracts.support import ARCH, ROW, plain_artifact
 
 GHZ = 1e9
@@ -54,7 +55,7 @@ class TestModel:
     def test_bit_serial_meets_the_static_estimates(self) -> None:
         def macs_per_cycle(bits: int) -> float:
             row = kernel("bit_gemm", weight_bits=bits, act_bits=bits)
-            return 1e7 / cost.compute_cycles(row)
+            return 1e7 / compute_cycles(row)
 
         assert macs_per_cycle(1) == pytest.approx(62, rel=0.02)
         assert 15.8 <= macs_per_cycle(2) <= 21.3

@@ -11,7 +11,7 @@ from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit, pointwise, product_fp32, schedule
 from host.lower.kernels.conv_shape import ConvShape
-from host.lower.kernels.float_conv import FloatConv
+from host.lower.kernels.float_conv import FloatConv, bordered
 from host.lower.kernels.kernel import Accessor, Cost
 from host.lower.kernels.product_fp32 import Block
 from host.lower.kernels.register_tile import RegisterTile, picture_tile
@@ -52,12 +52,6 @@ class ConvFp32(FloatConv):
         """Inputs under a line of the kernel."""
         return self.conv.kernel[1] * self.conv.in_channels
 
-    @property
-    def padded(self) -> tuple[int, int]:
-        """Height and width of the picture with its border."""
-        c = self.conv.walked
-        return c.height + 2 * c.padding[0], c.width + 2 * c.padding[1]
-
     def prim_func(self, target: Target) -> tirx.PrimFunc:
         c = self.conv.walked
         block = Block.of(RegisterTile(self.lines * self.pixels, self.tile), target)
@@ -67,7 +61,7 @@ class ConvFp32(FloatConv):
         inner_blocks = 4 * self.cost().weight_bytes <= target.l2_bytes * 2
 
         def body(x: Any, w: Any, *rest: Any) -> None:
-            x = self._flat(x, loop, target)
+            x = bordered(c, x, loop, target)
             with loop(0, self.blocks * rows) as job:
                 number, group = job // rows, job % rows
                 if inner_blocks:
@@ -85,43 +79,10 @@ class ConvFp32(FloatConv):
         ]
         return emit.function([*shapes, *self.epilogue.parameters(self.out_shape)], body)
 
-    def _flat(self, x: Any, loop: Any, target: Target) -> Any:
-        """Return the picture as one run, copied between zeros where padding asks for them."""
-        c = self.conv.walked
-        height, width = self.padded
-        size = height * width * c.in_channels
-        if c.padding == (0, 0):
-            return T.decl_buffer((size,), "float32", data=x.data)
-        flat = T.sblock_alloc_buffer((size,), "float32")
-        lanes = 4 * target.fp32_lanes
-
-        def clear(start: Any, count: int) -> None:
-            def zeros(at: Any, n: int) -> None:
-                zero = emit.spread(tirx.const(0.0, "float32"), n)
-                T.buffer_store(flat, zero, [emit.run(start + at, n)])
-
-            emit.vectors(count, lanes, zeros)
-
-        row, side = width * c.in_channels, c.padding[1] * c.in_channels
-        clear(0, c.padding[0] * row)
-        clear((c.padding[0] + c.height) * row, c.padding[0] * row)
-        with loop(0, c.height) as line:
-            start = T.bind((line + c.padding[0]) * row)
-            clear(start, side)
-            clear(start + row - side, side)
-            source = T.decl_buffer((c.height, c.width * c.in_channels), "float32", data=x.data)
-
-            def copy(at: Any, n: int) -> None:
-                value = source.vload([line, at], emit.vector("float32", n))
-                T.buffer_store(flat, value, [emit.run(start + side + at, n)])
-
-            emit.vectors(c.width * c.in_channels, lanes, copy)
-        return flat
-
     def _tile(self, block: Block, buffers: tuple[Any, ...], at: tuple[Any, Any, Any]) -> None:
         c = self.conv.walked
         (x, w, *rest), (number, line, column) = buffers, at
-        pixel = self.padded[1] * c.in_channels
+        pixel = c.bordered[1] * c.in_channels
         first = T.bind(line * c.stride[0] * pixel + column * (c.stride[1] * c.in_channels))
         panel = T.decl_buffer(
             (self.blocks, c.kernel[0], self.run, self.tile), "float32", data=w.data

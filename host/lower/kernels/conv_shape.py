@@ -33,6 +33,11 @@ class ConvShape:
         return self.kernel[0] * self.kernel[1]
 
     @property
+    def bordered(self) -> tuple[int, int]:
+        """Height and width of the picture with its border."""
+        return self.height + 2 * self.padding[0], self.width + 2 * self.padding[1]
+
+    @property
     def walked(self) -> ConvShape:
         """The same convolution with its pixels in one line, where each is by itself."""
         if (self.kernel, self.stride, self.padding) != ((1, 1), (1, 1), (0, 0)):

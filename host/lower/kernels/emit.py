@@ -150,6 +150,23 @@ def rounded(value: Any) -> Any:
     return llvm("x86.avx512.mask.cvtps2dq.512", value, nothing, lanes, mode, dtype=dtype)
 
 
+def interleave(vectors: Sequence[Any], lanes: int) -> list[Any]:
+    """Return as many vectors, whose lanes in a row are those of all `vectors` in turn.
+
+    As many vectors as lanes are so transposed; their number is a power of two.
+    """
+    found, half = list(vectors), len(vectors) // 2
+    low = [i // 2 + i % 2 * lanes for i in range(lanes)]
+    orders = (low, [i + lanes // 2 for i in low])
+    for _ in range(half.bit_length()):
+        found = [
+            T.bind(tirx.Shuffle([found[i], found[i + half]], order))
+            for i in range(half)
+            for order in orders
+        ]
+    return found
+
+
 def vector(dtype: str, lanes: int) -> str:
     """Return the type of a vector, or of its element where there is one."""
     return dtype if lanes == 1 else f"{dtype}x{lanes}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit, pointwise
 from host.lower.kernels.conv_shape import ConvShape
 from host.lower.kernels.kernel import Accessor, Kernel, logical
 from host.lower.program import Shape, Step
+from host.lower.targets import Target
 
 NHWC = (0, 2, 3, 1)
 
@@ -68,3 +70,36 @@ class FloatConv(Kernel):
     def epilogue(self) -> Epilogue:
         """What is done with the sums."""
         return Epilogue(self.operands, self.post)
+
+
+def bordered(c: ConvShape, x: Any, loop: Any, target: Target) -> Any:
+    """Return the picture as one run, copied between zeros where padding asks for them."""
+    height, width = c.bordered
+    size = height * width * c.in_channels
+    if c.padding == (0, 0):
+        return T.decl_buffer((size,), "float32", data=x.data)
+    flat = T.sblock_alloc_buffer((size,), "float32")
+    lanes = 4 * target.fp32_lanes
+
+    def clear(start: Any, count: int) -> None:
+        def zeros(at: Any, n: int) -> None:
+            zero = emit.spread(tirx.const(0.0, "float32"), n)
+            T.buffer_store(flat, zero, [emit.run(start + at, n)])
+
+        emit.vectors(count, lanes, zeros)
+
+    row, side = width * c.in_channels, c.padding[1] * c.in_channels
+    clear(0, c.padding[0] * row)
+    clear((c.padding[0] + c.height) * row, c.padding[0] * row)
+    with loop(0, c.height) as line:
+        start = T.bind((line + c.padding[0]) * row)
+        clear(start, side)
+        clear(start + row - side, side)
+        source = T.decl_buffer((c.height, c.width * c.in_channels), "float32", data=x.data)
+
+        def copy(at: Any, n: int) -> None:
+            value = source.vload([line, at], emit.vector("float32", n))
+            T.buffer_store(flat, value, [emit.run(start + side + at, n)])
+
+        emit.vectors(c.width * c.in_channels, lanes, copy)
+    return flat

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from host.compress.finetune import Training, accuracy, finetune
-from host.compress.patterns import BLOCK, PATTERNS, RUN, TWO_OF_FOUR, attach_noise, which
+from host.compress.patterns import PATTERNS, which
 from host.energy import eyeriss, policy_energy
 from host.errors import CallerError, PolicyError
 from host.evaluate import Subject
 from host.policy import Choice, LayerPolicy, Policy, uncompressed
-from tests.host.networks import space_of
+from host.sparsity import BLOCK_OUTPUTS, RUN, TWO_OF_FOUR, kept
+from tests.host.networks import space_of, with_noise
 
 magnitudes = arrays(
     np.float64, st.tuples(st.integers(1, 13), st.integers(1, 40)), elements=st.floats(0, 1)
@@ -26,30 +27,40 @@ magnitudes = arrays(
 
 
 @settings(deadline=None)
-@given(magnitudes, st.floats(0, 0.99), st.sampled_from(["magnitude", "random"]))
-def test_the_share_goes_but_for_one_weight_of_every_output(weights, share, name):
-    kept = PATTERNS[name](weights, share, np.random.default_rng(0))
-    gone, wanted = int((~kept).sum()), round(share * weights.size)
-    assert wanted - len(weights) <= gone <= wanted
-    assert kept.any(1).all()
+@given(magnitudes, st.integers(1, 99), st.sampled_from(list(PATTERNS)))
+def test_what_stays_is_known_from_sizes_and_share_alone(weights, zeros, name):
+    stays = PATTERNS[name](weights, zeros / 100, np.random.default_rng(0))
+    expected = kept(LayerPolicy("a", 1, pruner=name, zeros=zeros), *weights.shape)
+    assert stays[:: expected.height].sum() == expected.count
+    assert stays.any(1).all()
+
+
+@settings(deadline=None)
+@given(magnitudes, st.floats(0, 0.99))
+def test_the_share_goes_but_for_one_weight_of_every_output(weights, share):
+    stays = PATTERNS["magnitude"](weights, share, np.random.default_rng(0))
+    gone, wanted = int((~stays).sum()), round(share * weights.size)
+    assert gone == min(wanted, weights.size - len(weights))
+    others = weights[stays & (weights < weights.max(1, keepdims=True))]
+    assert gone == 0 or others.size == 0 or others.min() >= weights[~stays].max()
 
 
 @settings(deadline=None)
 @given(magnitudes, st.floats(0, 0.99))
 def test_blocks_go_together(weights, share):
-    kept = PATTERNS["block"](weights, share, np.random.default_rng(0))
-    for start in range(0, len(weights), BLOCK):
-        rows = kept[start : start + BLOCK]
+    stays = PATTERNS["block"](weights, share, np.random.default_rng(0))
+    for start in range(0, len(weights), BLOCK_OUTPUTS):
+        rows = stays[start : start + BLOCK_OUTPUTS]
         assert (rows == rows[0]).all()
-    assert kept.any(1).all()
+    assert stays.any(1).all()
 
 
 @settings(deadline=None)
 @given(magnitudes)
 def test_two_of_four_stay_and_they_are_the_largest(weights):
-    kept = PATTERNS[TWO_OF_FOUR](weights, 0.9, np.random.default_rng(0))
+    stays = PATTERNS[TWO_OF_FOUR](weights, 0.9, np.random.default_rng(0))
     for start in range(0, weights.shape[1], RUN):
-        stay, run = kept[:, start : start + RUN], weights[:, start : start + RUN]
+        stay, run = stays[:, start : start + RUN], weights[:, start : start + RUN]
         assert (stay.sum(1) == min(2, stay.shape[1])).all()
         for k, w in zip(stay, run, strict=True):
             assert not (~k).any() or w[k].min() >= w[~k].max()
@@ -65,10 +76,7 @@ def thinned(subject: Subject, pruner: str, zeros: int, mode: str, bits: int) -> 
 
 @pytest.fixture(scope="module")
 def subject(digits) -> Subject:
-    network = copy.deepcopy(digits.network)
-    names = [layer.name for layer in digits.graph.layers]
-    weights = {name: network.get_submodule(name).weight.detach() for name in names}
-    attach_noise(network, {name: -weight.abs() for name, weight in weights.items()})
+    network = with_noise(copy.deepcopy(digits.network))
     return Subject(network, digits.graph, digits.plan, digits.data)
 
 
@@ -92,14 +100,27 @@ def test_solved_weights_make_up_for_what_went(subject):
     """Half of the weights gone: solved, more images stay right than with the old weights."""
     policy = thinned(subject, "magnitude", 70, "fp32", 32)
     solved = accuracy(subject.compressed(policy), "validation", subject.data)
-    kept = replace(subject, reconstruction=False)
-    unsolved = accuracy(kept.compressed(policy), "validation", subject.data)
+    plain = replace(subject, reconstruction=False)
+    unsolved = accuracy(plain.compressed(policy), "validation", subject.data)
     assert solved[0] > unsolved[0]
 
 
-def test_the_program_stays_and_the_policy_tells_of_its_zeros(subject):
-    dense, thin = (thinned(subject, "block", zeros, "int8", 8) for zeros in (0, 40))
+@pytest.mark.parametrize(
+    ("pattern", "mode", "bits"), [("magnitude", "int8", 8), ("block", "mix", 4)]
+)
+def test_zeros_that_no_kernel_skips_leave_the_program(subject, pattern, mode, bits):
+    dense, thin = (thinned(subject, pattern, zeros, mode, bits) for zeros in (0, 40))
     assert dense.structure_digest() == thin.structure_digest()
+
+
+@pytest.mark.parametrize(("mode", "bits"), [("fp32", 32), ("int8", 8)])
+def test_blocks_of_zeros_make_another_program(subject, mode, bits):
+    programs = [thinned(subject, "block", zeros, mode, bits) for zeros in (0, 40, 50)]
+    assert len({policy.structure_digest() for policy in programs}) == 3
+
+
+def test_the_policy_tells_of_its_zeros(subject):
+    dense, thin = (thinned(subject, "block", zeros, "int8", 8) for zeros in (0, 40))
     assert dense.digest() != thin.digest()
     assert Policy.from_dict(thin.to_dict()) == thin
     assert all("zeros" not in layer for layer in dense.to_dict()["layers"])

@@ -28,6 +28,7 @@ from host.policy import uncompressed
 from host.verify import complaints
 from tests.host.lower.models import lively
 from tests.host.lower.test_build import mixed_policy
+from tests.host.lower.test_sparse_programs import BLOCKS, thinned
 
 pytestmark = [pytest.mark.tvm, pytest.mark.slow]
 MODELS = {
@@ -124,3 +125,28 @@ def test_mixtures_of_formats_and_widths_are_integer_exact(
     sample = data.tensor(data.test.images[:1]).numpy()
     artifact = builder.build(compressed, policy, tmp_path, sample=sample)
     assert complaints(boards[board].verify(artifact)) == []
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("mode", ["fp32", "int8"])
+@pytest.mark.parametrize("name", ["resnet20", "vit-tiny", "odd-shapes"])
+def test_networks_thinned_in_blocks_are_exact(
+    boards: dict[str, BoardSession],
+    objects: ObjectCache,
+    tmp_path: Path,
+    name: str,
+    mode: str,
+    board: str,
+) -> None:
+    data = random_data(SMALL)
+    network = network_of(name, SMALL)
+    graph, plan = trace_with_plan(network, name, data.input_shape, data.classes)
+    policy = thinned(graph, "block", 95, mode, 32 if mode == "fp32" else 8)
+    compressed = compress(network, policy, plan, data)
+    builder = Builder(graph, target_of(board), cache=objects)
+    sample = data.tensor(data.test.images[:1]).numpy()
+    artifact = builder.build(compressed, policy, tmp_path, sample=sample)
+    assert {row["kind"] for row in artifact.manifest["kernels"]} & BLOCKS
+    report = boards[board].verify(artifact)
+    assert complaints(report) == []
+    assert report.forced_output_largest <= 1e-3 * report.output_range
