@@ -31,7 +31,8 @@ FINALIST, MANIFEST = "finalist.json", "manifest.json"
 class Program:
     """A finished program: a policy, its final training and everything measured of it.
 
-    `layer_macs` are those that its kernels execute, padding included.
+    `layer_macs` are those that its kernels execute, padding included; `weights` are those that are
+    left and not zero, None in runs that did not count them.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Program:
     evaluation: Evaluation
     proofs: Mapping[str, Mapping[str, Any]]
     layer_macs: Mapping[str, int]
+    weights: int | None = None
 
     @property
     def latency_ms(self) -> float:
@@ -186,6 +188,7 @@ def _program(run: Run, record: Mapping[str, Any]) -> Program:
         evaluation=Evaluation.from_dict(record["evaluation"]),
         proofs=record["verify"],
         layer_macs=_layer_macs(_manifest(run.path("final", record["name"], "artifact"))),
+        weights=record.get("weights"),
     )
 
 

@@ -66,10 +66,13 @@ def _program_row(program: Program, whole: Program | None) -> ProgramRow:
 
 
 def smaller(program: Program, whole: Program) -> str:
-    """Write how many times smaller a program is, in bytes and by the papers' formula."""
+    """Write how many times smaller a program is, in bytes, by the papers' formula, in weights."""
     real = times_smaller(program.evaluation.size_bytes, whole.evaluation.size_bytes)
     papers = papers_ratio(program.policy, whole.policy)
-    return f"{times(real)} smaller; papers' formula {times(papers)}"
+    said = f"{times(real)} smaller; papers' formula {times(papers)}"
+    if program.weights and whole.weights:
+        said += f"; {times(whole.weights / program.weights)} fewer weights"
+    return said
 
 
 def interval(figure: Figure | None) -> str:
