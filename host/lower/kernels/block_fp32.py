@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit, pointwise, product_fp32, schedule
-from host.lower.kernels.blocks import Blocks
+from host.lower.kernels.blocks import Blocks, by_position
 from host.lower.kernels.conv_shape import ConvShape
 from host.lower.kernels.dense_fp32 import unravel
 from host.lower.kernels.float_conv import bordered
@@ -113,13 +113,7 @@ class BlockFp32(Kernel):
                     T.buffer_store(acc, acc[t] + x * weight, [t])
 
         self.weights.walk(w, row, step)
-        sums = emit.registers(BLOCK_OUTPUTS * vectors * lanes, "float32")
-        for v in range(vectors):
-            ours = [acc[o * vectors + v] for o in range(BLOCK_OUTPUTS)]
-            for i, values in enumerate(emit.interleave(ours, lanes)):
-                at_once = (v * BLOCK_OUTPUTS + i) * lanes
-                T.buffer_store(sums, values, [emit.run(at_once, lanes)])
-        return sums
+        return by_position(acc, vectors, lanes, "float32")
 
     def _write(
         self,

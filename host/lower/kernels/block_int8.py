@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from host.lower.kernels import emit, schedule
-from host.lower.kernels.blocks import STEP_WORDS, Blocks
+from host.lower.kernels.blocks import STEP_WORDS, Blocks, by_position
 from host.lower.kernels.codes import Codes
 from host.lower.kernels.conv_shape import ConvShape
 from host.lower.kernels.integer_product import IntegerProduct
@@ -88,13 +88,7 @@ class BlockInt8(IntegerProduct):
             multiply(acc, groups, pairs, words)
 
         self.weights.walk(w, row, step)
-        sums = emit.registers(BLOCK_OUTPUTS * groups * lanes, "int32")
-        for group in range(groups):
-            ours = [acc[o * groups + group] for o in range(BLOCK_OUTPUTS)]
-            for i, values in enumerate(emit.interleave(ours, lanes)):
-                start = (group * BLOCK_OUTPUTS + i) * lanes
-                T.buffer_store(sums, values, [emit.run(start, lanes)])
-        return sums
+        return by_position(acc, groups, lanes, "int32")
 
     def cost(self) -> Cost:
         rest, planes = self.output.cost(), self.planes.elements

@@ -60,3 +60,14 @@ class Blocks:
             starts = [T.bind(w[offsets + step * self.depth + k]) for k in range(self.depth)]
             words = T.bind(w.vload([values + step * STEP_WORDS], f"int32x{STEP_WORDS}"))
             body(starts, words)
+
+
+def by_position(acc: Any, vectors: int, lanes: int, dtype: str) -> Any:
+    """Emit registers of sums, position by position, from vectors of them, output by output."""
+    sums = emit.registers(BLOCK_OUTPUTS * vectors * lanes, dtype)
+    for v in range(vectors):
+        ours = [acc[o * vectors + v] for o in range(BLOCK_OUTPUTS)]
+        for i, values in enumerate(emit.interleave(ours, lanes)):
+            start = (v * BLOCK_OUTPUTS + i) * lanes
+            T.buffer_store(sums, values, [emit.run(start, lanes)])
+    return sums
