@@ -44,7 +44,7 @@ FIXED_ZEROS = {"2:4": 50}
 LOSSES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.10)
 SAVINGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # What a row is worth at most; from 5 points on a solution is no use, from 10 it is a failure.
-WORTH = (1.0, 0.95, 0.85, 0.70, 0.40, -0.5, -1.0)
+WORTH = (1.0, 0.92, 0.75, 0.55, 0.30, -0.5, -1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hil_lab.commands.search import recipe_path
+from hil_lab.recipe import read_recipe
 from host.compress.patterns import PATTERNS
 from host.compress.pruners import PRUNERS
 from host.energy import BoardEnergy
@@ -217,3 +219,9 @@ def test_the_algorithms_are_those_that_exist() -> None:
 def test_without_energies_it_says_so() -> None:
     with pytest.raises(RecipeError, match="energy of policies is missing"):
         make_strategy("composite", replace(problem(), energy=None))
+
+
+def test_the_built_in_recipe_shows_the_built_in_table() -> None:
+    recipe = read_recipe(recipe_path("resnet20-energy"))
+    own = np.asarray(recipe.search.agent["rewards"]).reshape(built_in_rewards().shape)
+    assert own == pytest.approx(built_in_rewards(), rel=1e-3)
