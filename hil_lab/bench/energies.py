@@ -107,9 +107,9 @@ def outcome(contest: Contest, trial: Trial) -> Outcome:
         trial.seed,
         len(episodes),
         len(bench.data.test),
-        _program(contest, uncompressed(bench.subject.graph), "dense-16"),
-        _program(contest, uniform_int8(bench.space), "dense-8"),
-        _program(contest, chosen, path.stem),
+        _program(contest, uncompressed(bench.subject.graph)),
+        _program(contest, uniform_int8(bench.space)),
+        _program(contest, chosen),
         chosen.to_dict(),
         present(),
     )
@@ -117,9 +117,9 @@ def outcome(contest: Contest, trial: Trial) -> Outcome:
     return made
 
 
-def _program(contest: Contest, policy: Policy, name: str) -> Program:
+def _program(contest: Contest, policy: Policy) -> Program:
     """Count a policy on all validation and test images, once for all trials of a network."""
-    path = contest.folder / contest.network / f"{name}.program"
+    path = contest.folder / contest.network / f"{policy.digest()[:12]}.program"
     if not path.is_file():
         bench = contest.bench
         network = bench.subject.compressed(policy)
