@@ -60,11 +60,16 @@ def shows(network: str, searches: Sequence[HeldOut]) -> Iterator[Show]:
     yield Show(f"{where}: rank correlation of latency", mean("latency_spearman"), "", 0.99)
 
 
-def held_out(contest: Contest, trial: Trial) -> HeldOut:
-    """Return the figures of our trial as they are kept, else measured anew."""
+def held_out(contest: Contest, trial: Trial) -> HeldOut | None:
+    """Return the figures of our trial as they are kept, else measured anew.
+
+    None where only the trace of the trial is kept, which does not say what was evaluated.
+    """
     path = contest.folder / contest.network / f"held-out-seed{trial.seed}.figures"
     if path.is_file():
         return HeldOut(**json.loads(path.read_text()))
+    if not (contest.folder / trial.file).is_file():
+        return None
     figures = _figures(contest, contest.run(trial))
     path.write_text(json.dumps(asdict(figures)))
     return figures

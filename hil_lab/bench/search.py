@@ -81,7 +81,8 @@ def _network(name: str, folder: Path, options: Options) -> tuple[Report, list[Pa
     compared = [method.name for method in chosen if method.shares == SHARES]
     curves = {method: _curves(contest, found[method]) for method in compared}
     traces = [trace for kept in found.values() for _, trace in kept]
-    surrogates = [held_out(contest, trial) for trial, _ in found.get(OURS, ())]
+    figures = {trial.seed: held_out(contest, trial) for trial, _ in found.get(OURS, ())}
+    surrogates = [one for one in figures.values() if one]
     part = Report(
         samples={"network": _samples(name, traces[0].reference_ms, curves, surrogates)},
         tables=[_table(name, target, curves) for target in SHARES],
@@ -91,7 +92,12 @@ def _network(name: str, folder: Path, options: Options) -> tuple[Report, list[Pa
             *_front_shows(name, contest, found),
         ],
         missing=[
-            *([] if surrogates else [f"{name}: figures of our search, which was not chosen"]),
+            *([] if figures else [f"{name}: figures of our search, which was not chosen"]),
+            *(
+                f"{name}: held-out figures of seed {seed}, of which only the trace is kept"
+                for seed, one in figures.items()
+                if not one
+            ),
             *_older(name, traces),
         ],
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hil_lab.bench.methods import METHODS, Method, methods
+from hil_lab.bench.report import Options
+from hil_lab.bench.search import report
 from hil_lab.bench.trace import Trace
 from hil_lab.bench.trials import Contest, Trial, read_episodes, trials
 from hil_lab.console import Silent
@@ -81,3 +84,13 @@ def test_an_unknown_method_is_refused_with_a_hint() -> None:
     with pytest.raises(CallerError, match='did you mean "greedy"'):
         methods(["gredy"])
     assert [m.name for m in methods([])] == list(METHODS)
+
+
+def test_held_out_figures_are_missing_where_only_a_trace_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "resnet20").mkdir()
+    steps = TRACE.steps * (METHODS["ours"].episodes // len(TRACE.steps) + 1)
+    kept = replace(TRACE, steps=steps[: METHODS["ours"].episodes])
+    kept.write(tmp_path / "resnet20" / "ours-front-seed1.trace")
+    options = Options(["resnet20"], Silent(), methods=["ours"], seeds=[1], folder=str(tmp_path))
+    missing = report(options).missing
+    assert "resnet20: held-out figures of seed 1, of which only the trace is kept" in missing
