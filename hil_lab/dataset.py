@@ -13,7 +13,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hil_lab.console import Reporter
-from hil_lab.experiment import target_of
 from hil_lab.inventory import board_names
 from hil_lab.leased import Wanted, lease, reach, watch_of
 from hil_lab.recipe import build, put
@@ -31,7 +30,7 @@ from host.dataset.spaces import ProgramSpace
 from host.dataset.table import DataTable, table_of
 from host.errors import CallerError, RecipeError, StoreError
 from host.graph import trace_with_plan
-from host.lower.targets import TARGETS, Target
+from host.lower.targets import TARGETS, Target, target_of
 from host.models import make_network
 from host.models.zoo import default_shape
 from host.registry import did_you_mean

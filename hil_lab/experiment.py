@@ -5,16 +5,13 @@ This is the wiring: here, and nowhere else, search, network, compiler, board and
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
-
-from torch import nn
 
 from hil_lab.abreast import SideBySide, SparingSideBySide
+from hil_lab.groundwork import Groundwork
 from hil_lab.leased import (
     LEASE_TTL_S,
     BoardMeter,
@@ -30,22 +27,16 @@ from hil_lab.runs import FRONT
 from hil_lab.sparing import Prediction, SparingEvaluator
 from hil_lab.stages import StagedEvaluator, Stages
 from hil_lab.workbench import Workbench
-from host.compress.candidate import shaped
 from host.compress.finetune import Training
 from host.cost import COSTS, ENERGY, LATENCY, SIZE, Cost
 from host.energy import BoardEnergy
-from host.errors import CallerError
 from host.evaluate import Evaluator, Figures, recall
 from host.exam import Floor, needed_accuracy
-from host.kernel_times import KernelTimes, Timed, time_kernels, timed_programs
-from host.layer_events import Events
-from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
-from host.lower.targets import TARGETS, Target
-from host.policy import Policy, uncompressed
+from host.lower.targets import target_of
+from host.policy import Policy
 from host.proxy import LogitError
 from host.rack import Rack
-from host.registry import did_you_mean
 from host.search.episode import Episode, best
 from host.search.loop import Abreast, Evaluate, batch_size, search
 from host.search.reward import REWARDS
@@ -61,12 +52,9 @@ from host.search.strategy import (
     strategies,
 )
 from host.store import Store
-from host.types import Evaluation, Figure
+from host.types import Evaluation
 
-ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 STORE = "store.db"
-REFERENCE, PROFILES, KERNELS = "reference.json", "layer_times.json", "kernel_times.json"
-COUNTERS = "counters.json"
 # How far below the best reward so far an accuracy is still counted in full: strategies learn there.
 EARLY_STOP_MARGIN = 0.05
 
@@ -86,9 +74,14 @@ class Search:
         return self.boards.meter
 
     @cached_property
+    def ground(self) -> Groundwork:
+        """What is measured before the search."""
+        return Groundwork(self.bench, self.boards, self.builder)
+
+    @cached_property
     def reference_ms(self) -> float:
-        """Latency of the optimised fp32 program, measured once per run."""
-        return LATENCY.of(self._reference)
+        """Latency of the optimised fp32 program."""
+        return LATENCY.of(self.ground.reference)
 
     @cached_property
     def cost(self) -> Cost:
@@ -98,77 +91,7 @@ class Search:
     @cached_property
     def reference(self) -> float:
         """The same cost of the optimised fp32 program."""
-        return self.cost.of(self._reference)
-
-    @cached_property
-    def _reference(self) -> Figures:
-        """The figures of the optimised fp32 program, measured once per run."""
-        run, subject = self.bench.run, self.bench.subject
-        if not run.path(REFERENCE).is_file():
-            figures = self.meter.figures(subject.network, uncompressed(subject.graph))
-            energy = figures.energy_mj
-            value = {
-                "latency_ms": figures.latency_ms.value,
-                "energy_mj": None if energy is None else energy.value,
-                "size_bytes": figures.size_bytes,
-                "measurement": figures.measurement,
-                "measurements": list(figures.measurements),
-            }
-            run.write(REFERENCE, value)
-        kept = run.read(REFERENCE)
-        latency, mj = Figure(kept["latency_ms"], "measured"), kept.get("energy_mj")
-        energy = None if mj is None else Figure(mj, "measured")
-        return Figures("", kept.get("size_bytes", 0), latency, energy)
-
-    @cached_property
-    def layer_times(self) -> LayerTimes:
-        """Per-layer predictions, profiled once per run."""
-        run, space = self.bench.run, self.bench.space
-        if not run.path(PROFILES).is_file():
-            with self._profiling(len(uniform_programs(space))) as profile:
-                run.write(PROFILES, profile_layers(space, profile).to_dict())
-        return LayerTimes(space, run.read(PROFILES))
-
-    @cached_property
-    def kernel_times(self) -> KernelTimes:
-        """Predictions from the kernels of a program, some programs profiled once per run."""
-        run, space = self.bench.run, self.bench.space
-        if not run.path(KERNELS).is_file():
-            with self._profiling(len(timed_programs(space))) as profile:
-                timed = time_kernels(space, self._kernel_rows, profile)
-                run.write(KERNELS, {"timed": [asdict(sample) for sample in timed]})
-        timed = [Timed(**raw) for raw in run.read(KERNELS)["timed"]]
-        return KernelTimes(self._kernel_rows, timed)
-
-    @cached_property
-    def events(self) -> Events:
-        """Hardware events of the uncompressed network's layers, counted once per run."""
-        run, policy = self.bench.run, uncompressed(self.bench.subject.graph)
-        if not run.path(COUNTERS).is_file():
-            run.write(COUNTERS, self.meter.events(self._prepared(policy), policy))
-        return run.read(COUNTERS)
-
-    @contextmanager
-    def _profiling(self, programs: int) -> Iterator[Callable[[Policy], list[tuple[str, float]]]]:
-        """Yield what profiles a program on the board and counts it as progress."""
-        what = self.boards.session.info.name
-        with self.bench.reporter.progress("profile", what, programs) as advance:
-            done = itertools.count(1)
-
-            def profile(policy: Policy) -> list[tuple[str, float]]:
-                rows = list(self.meter.profile(self._prepared(policy), policy))
-                advance(next(done), "")
-                return rows
-
-            yield profile
-
-    def _kernel_rows(self, policy: Policy) -> list[dict[str, Any]]:
-        plan = self.builder.plan(self.bench.subject.network, policy)
-        return self.builder.rows(plan, policy)
-
-    def _prepared(self, policy: Policy) -> nn.Module:
-        subject = self.bench.subject
-        return shaped(subject.network, policy, subject.plan)  # times depend on no weight
+        return self.cost.of(self.ground.reference)
 
     @cached_property
     def stages(self) -> Stages:
@@ -199,7 +122,7 @@ class Search:
             residuals=self.bench.residuals if "residuals" in needs else {},
             settings=table.agent,
             fisher=self.bench.fisher if "fisher" in needs else {},
-            counters=self.events if "counters" in needs else {},
+            counters=self.ground.events if "counters" in needs else {},
             proxy=self.proxy if "proxy" in needs else None,
             energy=self._energy if "energy" in needs else None,
             loose=self.bench.loose if "loose" in needs else {},
@@ -212,14 +135,15 @@ class Search:
         if self.bench.recipe.search.energy == ACCELERATOR:
             return self.bench.energy
         # Refused before hours of search where the board has no power meter.
-        ENERGY.of(self._reference)
-        return BoardEnergy(self.bench.subject.graph, self.layer_times)
+        ENERGY.of(self.ground.reference)
+        return BoardEnergy(self.bench.subject.graph, self.ground.layer_times)
 
     def _predicted(self, need: Need) -> Callable[[Policy], Mapping[str, float]]:
         """Return what predicts the cost of every layer of a policy; bytes are exact."""
         if self.cost is SIZE:
             return self._layer_bytes
-        times = self.kernel_times if need == "program_cost" else self.layer_times
+        ground = self.ground
+        times = ground.kernel_times if need == "program_cost" else ground.layer_times
         if self.cost is LATENCY:
             return times
         # As if all kernels drew the same power: what they draw besides, measurements correct.
@@ -227,12 +151,12 @@ class Search:
         return lambda policy: {layer: ms * watts for layer, ms in times(policy).items()}
 
     def _layer_bytes(self, policy: Policy) -> dict[str, float]:
-        found = self.builder.layer_bytes(policy, lambda: self._prepared(policy))
+        found = self.builder.layer_bytes(policy, lambda: self.bench.subject.shaped(policy))
         return {layer: float(count) for layer, count in found.items()}
 
     def size_bytes(self, policy: Policy) -> int:
         """Return the bytes of a policy's artifact, exactly, without building it."""
-        return self.builder.size_bytes(policy, lambda: self._prepared(policy))
+        return self.builder.size_bytes(policy, lambda: self.bench.subject.shaped(policy))
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -274,29 +198,34 @@ class Search:
         return episodes
 
     def _evaluate(self, strategy: Strategy) -> Evaluate | Abreast:
-        """Return what evaluates for a strategy: boards are asked for all or what is worth it."""
-        meter, shape = self.meter, self._prepared
+        """Return what evaluates for a strategy: boards are asked for all or what is worth it.
+
+        What starts from networks that are trained on the way is evaluated one by one.
+        """
+        meter, shape = self.meter, self.bench.subject.shaped
         abreast = meter if isinstance(meter, Rack) and self.boards.width > 1 else None
         if not isinstance(strategy, Sparing):
+            if isinstance(strategy, Staged):
+                return StagedEvaluator(strategy, self.stages, self.evaluator)
             if abreast:
                 return Abreast(self.boards.width, SideBySide(self.evaluator, abreast, shape))
             return self.evaluator
         prediction = Prediction(strategy, self.size_bytes, self._latency_ms, self.cost)
         score = replace(self.evaluator, meter=prediction)
+
+        def measure(policy: Policy) -> Figures:
+            return meter.figures(shape(policy), policy)
+
         if isinstance(strategy, Staged):
             staged = StagedEvaluator(strategy, self.stages, score)
-            return SparingEvaluator(
-                strategy, staged, lambda policy: meter.figures(shape(policy), policy), prediction
-            )
+            return SparingEvaluator(strategy, staged, measure, prediction)
         if abreast:
             side_by_side = SparingSideBySide(strategy, score, abreast, shape, prediction)
             return Abreast(self.boards.width, side_by_side)
-        return SparingEvaluator(
-            strategy, score, lambda policy: meter.figures(shape(policy), policy), prediction
-        )
+        return SparingEvaluator(strategy, score, measure, prediction)
 
     def _latency_ms(self, policy: Policy) -> float:
-        return sum(self.kernel_times(policy).values())
+        return sum(self.ground.kernel_times(policy).values())
 
     def _episodes(self, target: float, name: str) -> list[Episode]:
         """Run or go on with the search for one target, under a name."""
@@ -309,7 +238,9 @@ class Search:
             for episode in past:
                 recall(self.evaluator.known, episode.policy, episode.evaluation)
             strategy = make_strategy(table.strategy, problem)
-            if table.early_stop and name != FRONT and not isinstance(strategy, Judging):
+            # Only where this reward is all that an accuracy is for.
+            judged = name == FRONT or isinstance(strategy, Judging | Staged)
+            if table.early_stop and not judged:
                 together = batch_size(strategy, self.boards.width)
                 self.evaluator.floor = floor_of(problem, kept.so_far, together)
             episodes = search(
@@ -338,13 +269,6 @@ def floor_of(problem: Problem, so_far: Sequence[Episode], together: int = 1) -> 
         return needed_accuracy(problem.score, known, best(before).reward - EARLY_STOP_MARGIN)
 
     return floor
-
-
-def target_of(arch: str) -> Target:
-    """Return the compilation target of a board's machine."""
-    if arch not in ARCH_TARGETS:
-        raise CallerError(f'no target for machine "{arch}"{did_you_mean(arch, ARCH_TARGETS)}')
-    return TARGETS[ARCH_TARGETS[arch]]()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import nn
 
-from hil_lab.experiment import Search, target_of
+from hil_lab.experiment import Search
 from hil_lab.inventory import LOCAL, open_board
 from hil_lab.runs import FINALIST, NETWORK, POLICY, RESULT, Run
 from hil_lab.stages import Stages
@@ -25,6 +25,7 @@ from host.crew import persistently
 from host.errors import ArtifactRejected
 from host.evaluate import evaluation
 from host.lower.build import Builder
+from host.lower.targets import target_of
 from host.policy import Policy, policy_weights, uncompressed, uniform_int8
 from host.search.episode import Episode, best
 from host.size import compression

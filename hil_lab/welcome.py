@@ -16,7 +16,6 @@ from typing import Any
 
 from firmware_setup.ca.lab import LabCA
 from hil_lab.baselines import baseline_path
-from hil_lab.experiment import target_of
 from hil_lab.inventory import open_board
 from host.artifact import Artifact
 from host.boards.client import BoardClient
@@ -26,6 +25,7 @@ from host.boards.types import BoardInfo, Conditions, Measurement
 from host.canonical import canonical_json
 from host.dataset.anchor import ANCHOR, anchor_program
 from host.errors import BoardError, StoreError
+from host.lower.targets import target_of
 
 BURN_IN_S = 600.0
 LEAST_FREE_BYTES = 300 << 20

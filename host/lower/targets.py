@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from host.errors import CallerError
 from host.policy import Mode
-from host.registry import Registry
+from host.registry import Registry, did_you_mean
 from host.types import Layer
 
 Arch = Literal["aarch64", "x86_64"]
@@ -61,6 +62,8 @@ class Target:
         return target
 
 
+# Targets of boards, by the machine that they say they are.
+ARCH_TARGETS = {"aarch64": "cortex-a72", "x86_64": "x86-64"}
 TARGETS: Registry[Callable[[], Target]] = Registry("target")
 
 
@@ -125,6 +128,13 @@ def x86_64_v4_vnni() -> Target:
     v4 = x86_64_v4()
     features = (*v4.llvm_features, "+avx512vnni")
     return replace(v4, name="x86-64-v4-vnni", llvm_features=features, int8="vpdpbusd")
+
+
+def target_of(arch: str) -> Target:
+    """Return what is built for a board of this machine; raises CallerError for another one."""
+    if arch not in ARCH_TARGETS:
+        raise CallerError(f'no target for machine "{arch}"{did_you_mean(arch, ARCH_TARGETS)}')
+    return TARGETS[ARCH_TARGETS[arch]]()
 
 
 def refusal(layer: Layer, mode: Mode, weight_bits: int, act_bits: int) -> str | None:

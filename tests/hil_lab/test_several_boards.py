@@ -127,3 +127,41 @@ def test_boards_of_two_kinds_are_refused(search: Search) -> None:
     done = search("local,sim:rpi4")
     assert done.status == 2
     assert "name boards of one kind" in done.err
+
+
+def test_channels_may_go_by_what_their_readers_lose(search: Search) -> None:
+    """The pruner that needs images, whichever board measures and though counts could stop."""
+    agent = {"hidden": [8, 8], "rainbow_hidden": 8, "warmup_share": 1.0, "common_share": 0.0}
+    settings = {f"search.agent.{key}": value for key, value in agent.items()}
+    more = {"search.strategy": "composite", "search.episodes": 6, "search.early_stop": "true"}
+    episodes, boards = kept(run_of(search(BOTH, **more, **settings)))
+    pruners = {p.pruner for e in episodes for p in e.policy.layers if not p.zeros}
+    assert "reconstruction" in pruners and len(boards) == 6
+    assert {e.evaluation.samples for e in episodes} == {64}
+
+
+def test_a_search_in_two_stages_ends_with_what_it_trained_on_the_way(search: Search) -> None:
+    agent = {"hidden": [8, 8], "left": 0.5}
+    settings = {f"search.agent.{key}": value for key, value in agent.items()}
+    more = {
+        "search.strategy": "two-stage",
+        "search.cost": "size",
+        "search.reward": "one-sided",
+        "search.early_stop": "true",
+        "finetune.search_steps": 0,
+        "finetune.stage_epochs": 1,
+    }
+    done = search(NAMES[0], **more, **settings)
+    run = run_of(done)
+    episodes, _ = kept(run)
+    (stage,) = run.path("stages").iterdir()
+    first, second = episodes[: tiny.EPISODES // 2], episodes[tiny.EPISODES // 2 :]
+    assert not any(e.measured for e in first) and second[0].measured
+    assert {e.policy.pruning_digest() for e in second} == {stage.name}
+    assert stage.name in {e.policy.pruning_digest() for e in first}
+    assert {e.evaluation.samples for e in episodes} == {64}
+    chosen = done.json["rows"][-1]
+    assert chosen["compression"]["fewer_weights"] > 1.9
+    assert all(
+        proof["complaints"] == [] for proof in chosen["verify"].values() if proof["executed"]
+    )
