@@ -1,4 +1,4 @@
-"""Hears what single layers of a network read and answer while it runs; changes nothing."""
+"""Hears what single layers of a network read and answer while it runs, or answers for them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from host.compress.finetune import evaluating
 
-# (layer by name, its module, what it reads, what it answers)
-Hear = Callable[[str, nn.Module, tuple[Any, ...], Tensor], None]
+# (layer by name, its module, what it reads, what it answers) -> what is answered instead, or None
+Hear = Callable[[str, nn.Module, tuple[Any, ...], Tensor], Tensor | None]
 
 
 @contextmanager

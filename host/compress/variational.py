@@ -10,17 +10,15 @@ asked of the network that is to be pruned.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from host.compress.finetune import evaluating
+from host.compress.listening import listening
 from host.data import Data
 
 # Of the divergence's approximation (eq. 14).
@@ -75,7 +73,7 @@ def noise(
     spread = {name: (square.log() + how.start).requires_grad_() for name, square in squares.items()}
     optimizer = torch.optim.Adam(spread.values(), how.lr)
     frozen = [(p, p.requires_grad) for p in module.parameters()]
-    with evaluating(module), _noisy(module, spread, generator):
+    with listening(module, layers, _noisy(spread, generator)):
         for parameter, _ in frozen:
             parameter.requires_grad_(False)
         try:
@@ -97,25 +95,17 @@ def _divergence(log_alpha: Tensor) -> Tensor:
     return (_K1 - kept).sum()
 
 
-@contextmanager
 def _noisy(
-    module: nn.Module, spread: Mapping[str, Tensor], generator: torch.Generator
-) -> Iterator[None]:
-    """Let layers answer with noise: outputs are drawn, not weights (local reparametrisation)."""
+    spread: Mapping[str, Tensor], generator: torch.Generator
+) -> Callable[[str, nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    """Return what answers with noise: outputs are drawn, not weights (local reparametrisation)."""
 
     def disturb(name: str, at: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
         variance = _variance(at, inputs[0].square(), spread[name].exp())
         drawn = torch.randn(out.shape, generator=generator)
         return out + drawn * (variance + 1e-12).sqrt()
 
-    hooks = [
-        module.get_submodule(name).register_forward_hook(partial(disturb, name)) for name in spread
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    return disturb
 
 
 def _variance(layer: nn.Module, squares: Tensor, variances: Tensor) -> Tensor:
