@@ -18,15 +18,16 @@ from typing import Any
 
 from hil_lab.bench.methods import ENERGY_METHODS, Method, methods
 from hil_lab.bench.report import Options, Report, Show, Table
+from hil_lab.bench.search import SEEDS
 from hil_lab.bench.trace import present
 from hil_lab.bench.trials import Contest, Trial
 from host.compress.finetune import accuracy, ratio
+from host.data import SplitName
 from host.policy import Policy, uncompressed, uniform_int8
 from host.search.composite import Composite
 from host.search.episode import Episode
 
 NETWORKS = ("resnet20", "resnet56", "vgg19-cifar", "mobilenetv2-cifar", "digits-vit")
-SEEDS = (1, 2, 3)
 COMPOSITE = "composite"
 # Policies of a search that are counted on all validation images.
 RECOUNTED = 10
@@ -126,38 +127,32 @@ def _best(contest: Contest, trial: Trial, episodes: Sequence[Episode]) -> Policy
     agent, energy = Composite(contest.problem(trial)), contest.bench.energy
     dense, *others = sorted(episodes, key=lambda e: (e.number > 0, -e.reward))
     policies = {e.policy.digest(): e.policy for e in others}
-    before = _validation(contest, dense.policy), energy(dense.policy)
+    before = _counted(contest, dense.policy, "validation"), energy(dense.policy)
 
     def reward(policy: Policy) -> float:
-        lost = before[0] - _validation(contest, policy)
+        lost = before[0] - _counted(contest, policy, "validation")
         return agent.reward(lost, 1 - energy(policy) / before[1])
 
     return max(list(policies.values())[:RECOUNTED], key=reward)
 
 
-def _validation(contest: Contest, policy: Policy) -> float:
-    """Return a policy's accuracy on all validation images; counted once for all trials."""
-    path = contest.folder / contest.network / f"{policy.digest()[:12]}.validation"
+def _program(contest: Contest, policy: Policy) -> Program:
+    """Return a policy counted on all images."""
+    return Program(
+        _counted(contest, policy, "validation"),
+        _counted(contest, policy, "test"),
+        contest.bench.energy(policy),
+    )
+
+
+def _counted(contest: Contest, policy: Policy, split: SplitName) -> float:
+    """Return a policy's accuracy on all images of a split; counted once for all trials."""
+    path = contest.folder / contest.network / f"{policy.digest()[:12]}.{split}"
     if not path.is_file():
         bench = contest.bench
-        counts = accuracy(bench.subject.compressed(policy), "validation", bench.data)
+        counts = accuracy(bench.subject.compressed(policy), split, bench.data)
         path.write_text(json.dumps(ratio(counts)))
     return float(json.loads(path.read_text()))
-
-
-def _program(contest: Contest, policy: Policy) -> Program:
-    """Return a policy counted on all images, once for all trials of a network."""
-    path = contest.folder / contest.network / f"{policy.digest()[:12]}.program"
-    if not path.is_file():
-        bench = contest.bench
-        network = bench.subject.compressed(policy)
-        made = Program(
-            _validation(contest, policy),
-            ratio(accuracy(network, "test", bench.data)),
-            bench.energy(policy),
-        )
-        path.write_text(json.dumps(asdict(made)))
-    return Program(**json.loads(path.read_text()))
 
 
 def _table(found: Sequence[Outcome]) -> Table:

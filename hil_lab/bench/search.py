@@ -109,14 +109,14 @@ def _panel(name: str, target: float, curves: Curves) -> Panel:
     shown = {
         method: list(by_target[target].values())
         for method, by_target in curves.items()
-        if by_target[target] and (method == OURS or not _ours(method))
+        if by_target[target] and not _ablation(method)
     }
     return Panel(f"{name}, target {target:g}: best reward, mean and range of seeds", shown)
 
 
-def _ours(method: str) -> bool:
-    """Whether this is our search, whole or without a part."""
-    return method == OURS or method.startswith(f"{OURS}-")
+def _ablation(method: str) -> bool:
+    """Whether this is our search without one of its parts, which is no rival of the whole."""
+    return method.startswith(f"{OURS}-")
 
 
 def _older(name: str, traces: Sequence[Trace]) -> Iterator[str]:
@@ -213,9 +213,8 @@ def _shows(name: str, target: float, curves: Curves) -> list[Show]:
             value = statistics.median(share[at] for share in shares)
             title = f"{where}: share of Galen's {what} until its final reward, median of seeds"
             shows.append(Show(title, value, "", bar, "at most"))
-    # What ours is without one of its parts is no rival; the table has it.
-    rivals = {m: by_target for m, by_target in curves.items() if not _ours(m)}
-    others = {m: by_target[target] for m, by_target in rivals.items() if by_target[target]}
+    rivals = [method for method in curves if method != OURS and not _ablation(method)]
+    others = {method: curves[method][target] for method in rivals if curves[method][target]}
     if ours and others:
         budgets = [budget for budget in BUDGETS if budget <= METHODS["random"].episodes]
         behind = [
