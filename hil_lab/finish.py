@@ -94,7 +94,7 @@ def board_facts(session: BoardSession) -> dict[str, Any]:
 
 def _finish_one(search: Search, finalist: Finalist, folder: Path) -> dict[str, Any]:
     bench = search.bench
-    network, validation = trained(bench, finalist, folder)
+    network, validation = trained(search.stages, finalist, folder)
     counts = accuracy(network, "test", bench.data)
     artifact = search.builder.build(
         network, finalist.policy, folder / "artifact", sample=sample(bench)
@@ -119,11 +119,11 @@ def _finish_one(search: Search, finalist: Finalist, folder: Path) -> dict[str, A
     }
 
 
-def trained(bench: Workbench, finalist: Finalist, folder: Path) -> tuple[nn.Module, float]:
+def trained(stages: Stages, finalist: Finalist, folder: Path) -> tuple[nn.Module, float]:
     """Return the finished network of a policy and its validation accuracy; kept in its folder."""
-    tuning = bench.recipe.finetune
-    network = Stages(bench).of(finalist.policy).compressed(finalist.policy)
-    epochs = 0 if finalist.name == FP32 else tuning.final_epochs
+    bench = stages.bench
+    network = stages.of(finalist.policy).compressed(finalist.policy)
+    epochs = 0 if finalist.name == FP32 else bench.recipe.finetune.final_epochs
     kept = folder / NETWORK
     if not kept.is_file():
         if epochs:

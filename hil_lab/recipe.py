@@ -15,7 +15,8 @@ from host.registry import did_you_mean
 T = TypeVar("T")
 # What the latency of an evaluation is of, where a recipe names several boards.
 FLEETS = ("each", "median", "p90")
-ACCELERATOR, BOARD = ENERGIES = ("accelerator", "board")
+ACCELERATOR = "accelerator"
+ENERGIES = (ACCELERATOR, "board")
 
 
 @dataclass(frozen=True, slots=True)

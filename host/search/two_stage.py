@@ -6,8 +6,8 @@ accuracy and from what is left, both counted after both kinds of pruning: multip
 weights. The best network of the first stage is trained; in the second stage another agent walks
 its layers for their bits, which are lowered until the predicted cost is within the target.
 
-The agents are those of AMC, in both of its forms, and of HAQ: the paper describes its own as such.
-Nothing is measured in the first stage, whose networks are no results.
+The paper's agents and rewards are not known: these are those of AMC, in both of its forms, and of
+HAQ. Nothing is measured in the first stage, whose networks are no results.
 """
 
 from __future__ import annotations
