@@ -8,31 +8,15 @@ from pathlib import Path
 
 from hil_lab.bench.machine import describe
 from hil_lab.bench.report import Options, Report
+from hil_lab.commands import BENCHMARKS
 from hil_lab.commands.search import overrides_of
 from hil_lab.console import RichReporter, Silent, print_json, print_table, print_text
 from host.errors import CallerError
 
-# Where `report(options)` of each benchmark lives; imported when it runs.
-MODULES = {
-    "kernels": "kernels",
-    "models": "models",
-    "compile": "builds",
-    "profile": "profiles",
-    "layers": "layers",
-    "sparse": "sparse",
-    "search": "search",
-    "energy": "energies",
-    "systems": "systems",
-    "simulator": "simulator",
-    "dataset": "datasets",
-    "rack": "rack",
-    "faults": "faults.report",
-}
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one of the benchmarks."""
-    module = importlib.import_module(f"hil_lab.bench.{MODULES[arguments.what]}")
+    module = importlib.import_module(f"hil_lab.bench.{BENCHMARKS[arguments.what]}")
     machine = describe()
     report: Report = module.report(_options(arguments))
     if arguments.picture:
