@@ -175,6 +175,7 @@ class Search:
             recipe.search.seed,
             store=self.store,
             memory_bytes=recipe.search.activations_mb * 1_000_000,
+            marking=recipe.search.marking,
         )
 
     def searches(self) -> dict[float, list[Episode]]:

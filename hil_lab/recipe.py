@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from host.errors import RecipeError
+from host.marking import COUNTED, MARKINGS
 from host.registry import did_you_mean
 
 T = TypeVar("T")
@@ -39,6 +40,9 @@ class SearchTable:
     max_mix_bits: int = 6
     # Layers that stay fp32 and whole.
     freeze: tuple[str, ...] = ()
+    # How the answers of candidates are marked: "counted", or "expected" of their margins, which
+    # says more where images are few.
+    marking: str = COUNTED
     # Stop counting the images of a candidate that cannot come near the best one so far.
     early_stop: bool = False
     # MB for what layers send that candidates share, where they are not trained; 0: none.
@@ -52,6 +56,11 @@ class SearchTable:
         if self.energy not in ENERGIES:
             hint = did_you_mean(self.energy, ENERGIES)
             raise RecipeError(f'search.energy: unknown name "{self.energy}"{hint}')
+        if self.marking not in MARKINGS:
+            hint = did_you_mean(self.marking, MARKINGS)
+            raise RecipeError(f'search.marking: unknown name "{self.marking}"{hint}')
+        if self.early_stop and self.marking != COUNTED:
+            raise RecipeError('search.early_stop: counts answers; leave search.marking "counted"')
         if self.episodes < 1:
             raise RecipeError(f"search.episodes: must be at least 1, got {self.episodes}")
         if self.round_to < 1:

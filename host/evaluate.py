@@ -1,4 +1,4 @@
-"""Policy to Evaluation: compress, train a little, count what is right, and ask a meter."""
+"""Policy to Evaluation: compress, train a little, mark the answers, and ask a meter."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from host.canonical import digest
 from host.compress.candidate import CALIBRATION_IMAGES, Settling, settling, shaped
-from host.compress.finetune import Training, finetune, ratio
+from host.compress.finetune import Training, evaluating, finetune, ratio
 from host.compress.plan import PruningPlan
 from host.compress.pruners import RECONSTRUCTION, input_power
 from host.compress.reconstruct import Teacher, teacher
 from host.data import Data, SplitName
 from host.exam import BATCH_IMAGES, Exam, Floor, grade, hopeless
 from host.identity import arithmetic, data_digest, network_digest, noise_digest
+from host.marking import COUNTED, Floats, expected_right, margins
 from host.policy import Policy, policy_bops, policy_macs
 from host.prefix.shared import Batch, SharedPrefix
 from host.types import Evaluation, Figure, Graph
@@ -122,10 +123,10 @@ class ProgramMeter(Protocol):
 class CountStore(Protocol):
     """Remembers correct answers between runs (host.store)."""
 
-    def counts(self, setting: str, policy: str) -> tuple[int, ...]:
+    def counts(self, setting: str, policy: str) -> tuple[float, ...]:
         """Return what is known, batch by batch; nothing for an unknown policy."""
 
-    def keep_counts(self, setting: str, policy: str, counts: Sequence[int]) -> None:
+    def keep_counts(self, setting: str, policy: str, counts: Sequence[float]) -> None:
         """Keep the counts of a policy."""
 
 
@@ -134,7 +135,8 @@ class Evaluator:
     """Evaluates policies of one subject; the same policy and seed give the same accuracy.
 
     `floor` stops the count of candidates that do not matter; `store` remembers counts between runs;
-    `memory_bytes` is for what shared layers send, where candidates are not trained (0: none).
+    `memory_bytes` is for what shared layers send, where candidates are not trained (0: none). The
+    answers are counted, or `marking` is what they are expected to be (host.marking).
     """
 
     subject: Subject
@@ -146,6 +148,7 @@ class Evaluator:
     floor: Floor | None = None
     store: CountStore | None = None
     memory_bytes: int = 0
+    marking: str = COUNTED
 
     def __call__(self, policy: Policy) -> Evaluation:
         """Return the evaluation of a policy on validation images; equal policies are not redone."""
@@ -175,7 +178,7 @@ class Evaluator:
         unscored = evaluation(subject.graph, policy, (1, 1), "validation", figures)
         floor = self.floor(unscored) if self.floor else None
         past = self.store.counts(self._setting, policy.digest()) if self.store else ()
-        grader = _Grader(lambda: self._answering(network, policy), exam, past)
+        grader = _Grader(lambda: self._answering(network, policy), exam, past, self._marked)
         counts = grade(exam.sizes, grader, floor)
         if self.store and len(counts) > len(past):
             self.store.keep_counts(self._setting, policy.digest(), counts)
@@ -201,6 +204,25 @@ class Evaluator:
             generator = torch.Generator().manual_seed(seed_of(policy, self.seed))
             finetune(network, subject.data, self.training, generator=generator)
         return lambda _, x: network(x)
+
+    def _marked(self, number: int, logits: Tensor) -> float:
+        """Return how many answers to a batch are right, or are expected to be."""
+        labels = self._exam.batch(number)[1]
+        if self.marking == COUNTED:
+            return int((logits.argmax(1) == torch.from_numpy(labels)).sum())
+        return expected_right(self._whole(number), margins(logits.numpy(), labels))
+
+    def _whole(self, number: int) -> Floats:
+        """Return the margins of a batch in the uncompressed network, which runs once."""
+        if number not in self._margins:
+            x, labels = self._exam.batch(number)
+            with evaluating(self.subject.network), torch.inference_mode():
+                self._margins[number] = margins(self.subject.network(x).numpy(), labels)
+        return self._margins[number]
+
+    @cached_property
+    def _margins(self) -> dict[int, Floats]:
+        return {}
 
     @property
     def _exam(self) -> Exam:
@@ -232,7 +254,8 @@ class Evaluator:
         training = [asdict(self.training), self.seed] if trained else None
         order = [self.validation_images, BATCH_IMAGES, self.floor is not None]
         settled = [CALIBRATION_IMAGES, self.subject.reconstruction]
-        return digest([COUNTS_VERSION, *self._origin, settled, training, order])
+        marking = [] if self.marking == COUNTED else [self.marking]
+        return digest([COUNTS_VERSION, *self._origin, settled, training, order, *marking])
 
     @cached_property
     def _origin(self) -> list[object]:
@@ -249,16 +272,16 @@ class _Grader:
 
     finish: Callable[[], Answers]
     exam: Exam
-    past: tuple[int, ...]
+    past: tuple[float, ...]
+    marked: Callable[[int, Tensor], float]
 
-    def __call__(self, number: int) -> int:
+    def __call__(self, number: int) -> float:
         if number < len(self.past):
             return self.past[number]
         answers = self._answers
-        x, labels = self.exam.batch(number)
+        x, _ = self.exam.batch(number)
         with torch.inference_mode():
-            classes = answers(self.exam.name(number), x).argmax(1)
-        return int((classes == torch.from_numpy(labels)).sum())
+            return self.marked(number, answers(self.exam.name(number), x))
 
     @cached_property
     def _answers(self) -> Answers:
@@ -275,7 +298,7 @@ def recall(known: dict[str, Evaluation], policy: Policy, past: Evaluation) -> No
 def evaluation(
     graph: Graph,
     policy: Policy,
-    counts: tuple[int, int],
+    counts: tuple[float, int],
     split: SplitName,
     figures: Figures,
 ) -> Evaluation:

@@ -61,18 +61,18 @@ class Exam:
 
 
 def grade(
-    sizes: Sequence[int], count: Callable[[int], int], floor: float | None
-) -> tuple[int, ...]:
+    sizes: Sequence[int], count: Callable[[int], float], floor: float | None
+) -> tuple[float, ...]:
     """Count the correct answers of batch after batch, until all are or the floor is out of reach.
 
     The same counts and the same floor end at the same batch, wherever the counts come from.
     """
-    counts: list[int] = []
+    counts: list[float] = []
     looks = len(sizes) - 1  # after the last batch nothing is left to save
     for number in range(len(sizes)):
         counts.append(count(number))
         seen = sum(sizes[: number + 1])
-        if floor is not None and hopeless(sum(counts), seen, sum(sizes), floor, looks=looks):
+        if floor is not None and hopeless(round(sum(counts)), seen, sum(sizes), floor, looks=looks):
             break
     return tuple(counts)
 

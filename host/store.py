@@ -224,7 +224,7 @@ class Store:
         rows = self._rows("anchor", where, [board, fingerprint])
         return str(rows[0]["reason"]) if rows else ""
 
-    def counts(self, setting: str, policy: str) -> tuple[int, ...]:
+    def counts(self, setting: str, policy: str) -> tuple[float, ...]:
         """Return the correct answers of a policy, batch by batch, as far as they were counted.
 
         `setting` is the digest of all else that they depend on (host.evaluate).
@@ -233,7 +233,7 @@ class Store:
         rows = self._rows("evaluation", "setting = ? AND policy = ?", key)
         return tuple(json.loads(rows[0]["counts"])) if rows else ()
 
-    def keep_counts(self, setting: str, policy: str, counts: Sequence[int]) -> None:
+    def keep_counts(self, setting: str, policy: str, counts: Sequence[float]) -> None:
         """Keep the correct answers of a policy; fewer batches never replace more."""
         values = [setting, policy, canonical_json(list(counts))]
         with self._guarded():

@@ -1,9 +1,10 @@
 """Compression for energy, one shot: what the composite agent saves, against its own parts.
 
 Losses and savings are against the dense network in int8 on the same modelled accelerator and,
-beside it, in 16 bits; nothing is trained. The policies of the highest rewards in the search, on
-some validation images, are counted on all of them, and the best of these on test images once: the
-highest of many counts of few images is luck. Outcomes are kept in a folder: those behind
+beside it, in 16 bits; nothing is trained. Searches see the accuracy expected of the margins of some
+validation images (`search.marking`), the policies of the highest rewards that of all of them, and
+the best of these is counted on test images once: the highest of many counts is luck. Outcomes are
+kept in a folder: those behind
 docs/results.md are in docs/energies, `hil-lab bench energy --out docs/energies`.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hil_lab.bench.trace import present
 from hil_lab.bench.trials import Contest, Trial
 from host.compress.finetune import accuracy, ratio
 from host.data import SplitName
+from host.marking import EXPECTED
 from host.policy import Policy, uncompressed, uniform_int8
 from host.search.composite import Composite
 from host.search.episode import Episode
@@ -93,7 +95,8 @@ def report(options: Options) -> Report:
 
 def _outcomes(folder: Path, chosen: Sequence[Method], options: Options) -> Iterator[Outcome]:
     for network in options.networks or NETWORKS:
-        contest = Contest(network, folder, options.overrides, options.reporter)
+        overrides = {"search.marking": EXPECTED, **options.overrides}
+        contest = Contest(network, folder, overrides, options.reporter)
         for method in chosen:
             for seed in options.seeds or SEEDS:
                 yield outcome(contest, Trial(network, method, ANY_TARGET, seed))
@@ -125,12 +128,13 @@ def outcome(contest: Contest, trial: Trial) -> Outcome:
 def _best(contest: Contest, trial: Trial, episodes: Sequence[Episode]) -> Policy:
     """Return the policy of the highest reward on all validation images, of those that led."""
     agent, energy = Composite(contest.problem(trial)), contest.bench.energy
+    evaluate = replace(contest.evaluator, validation_images=None, known={})
     dense, *others = sorted(episodes, key=lambda e: (e.number > 0, -e.reward))
     policies = {e.policy.digest(): e.policy for e in others}
-    before = _counted(contest, dense.policy, "validation"), energy(dense.policy)
+    before = evaluate(dense.policy).accuracy, energy(dense.policy)
 
     def reward(policy: Policy) -> float:
-        lost = before[0] - _counted(contest, policy, "validation")
+        lost = before[0] - evaluate(policy).accuracy
         return agent.reward(lost, 1 - energy(policy) / before[1])
 
     return max(list(policies.values())[:RECOUNTED], key=reward)

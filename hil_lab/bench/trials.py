@@ -170,6 +170,7 @@ class Contest:
             VALIDATION_IMAGES,
             known=self.known,
             memory_bytes=MEMORY_BYTES,
+            marking=self.recipe.search.marking,
         )
 
     def setup_measurements(self, method: Method) -> int:

@@ -136,7 +136,7 @@ def place_of(module: nn.Module) -> torch.device:
     return next((p.device for p in module.parameters()), torch.device("cpu"))
 
 
-def ratio(counts: tuple[int, int]) -> float:
+def ratio(counts: tuple[float, int]) -> float:
     """Return (correct, total) as a fraction."""
     return counts[0] / counts[1]
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from host.compress.finetune import Training, accuracy, finetune, ratio
+from host.compress.finetune import Training, accuracy, evaluating, finetune, ratio
 from host.evaluate import Evaluator, Figures, Subject, recall, seed_of
-from host.policy import Policy
+from host.marking import EXPECTED, expected_right, margins
+from host.policy import Policy, uncompressed
 from host.store import Store
 from host.types import Figure
 from tests.host.networks import random_policy
@@ -67,6 +68,26 @@ def test_the_accuracy_is_that_of_compressing_and_counting(
         assert found.accuracy_source == "measured"
 
 
+@pytest.mark.usefixtures("small_batches")
+def test_expected_answers_are_of_margins_batch_by_batch(subject: Subject, store: Store) -> None:
+    policy, whole = random_policy(subject.graph, 1, MODES), uncompressed(subject.graph)
+    evaluator = Evaluator(subject, FakeMeter(), UNTRAINED, 64, store=store, marking=EXPECTED)
+    network = subject.compressed(policy)
+    expected = 0.0
+    for number in range(2):
+        part = subject.data.validation.take(slice(32 * number, 32 * number + 32))
+        x = subject.data.tensor(part.images)
+        with evaluating(network), evaluating(subject.network), torch.inference_mode():
+            leads = [margins(n(x).numpy(), part.labels) for n in (subject.network, network)]
+        expected += expected_right(*leads)
+    assert evaluator(policy).accuracy == pytest.approx(expected / 64)
+    counted = Evaluator(subject, FakeMeter(), UNTRAINED, 64, store=store)
+    assert evaluator(whole).accuracy == counted(whole).accuracy
+    again = Evaluator(subject, FakeMeter(), UNTRAINED, 64, store=store, marking=EXPECTED)(policy)
+    assert again.accuracy_source == "cached"
+    assert again.accuracy == evaluator(policy).accuracy
+
+
 def test_training_comes_before_counting(subject: Subject) -> None:
     training = Training(steps=3, batch_size=64, lr=0.05)
     policy = random_policy(subject.graph, 5, MODES)
@@ -119,6 +140,7 @@ def test_counts_of_other_images_training_seed_or_weights_are_not_taken(
         Evaluator(heavier, FakeMeter(), UNTRAINED, 64, store=store),
         Evaluator(other_way, FakeMeter(), UNTRAINED, 64, store=store),
         Evaluator(subject, FakeMeter(), UNTRAINED, 64, store=store, floor=lambda known: None),
+        Evaluator(subject, FakeMeter(), UNTRAINED, 64, store=store, marking=EXPECTED),
     ]
     assert len({evaluator._setting for evaluator in made}) == len(made)
     assert made[2](policy).accuracy_source == "measured"
