@@ -62,6 +62,11 @@ def test_demo_is_the_built_in_digits_recipe() -> None:
         (SMALL + "[search]\nround_to = 0", "search.round_to: must be at least 1"),
         (SMALL + "board = []", "board: must name a board"),
         (SMALL + "board = ['local', 3]", "board: must be a string, got 3"),
+        (SMALL + "[search]\nmarking = 'expect'", 'marking: unknown name "expect"; did you mean'),
+        (
+            SMALL + "[search]\nmarking = 'expected'\nearly_stop = true",
+            'search.early_stop: counts answers; leave search.marking "counted"',
+        ),
         (SMALL + "[measure]\nfleet = 'medan'", 'measure.fleet: unknown name "medan"; did you mean'),
         (SMALL + "model = 1", ""),
         ("model = ", ""),
