@@ -20,7 +20,7 @@ from host.compress.reconstruct import Teacher, teacher
 from host.data import Data, SplitName
 from host.exam import BATCH_IMAGES, Exam, Floor, grade, hopeless
 from host.identity import arithmetic, data_digest, network_digest, noise_digest
-from host.marking import COUNTED, Floats, expected_right, margins
+from host.marking import COUNTED, Floats, Labels, expected_right, margins
 from host.policy import Policy, policy_bops, policy_macs
 from host.prefix.shared import Batch, SharedPrefix
 from host.types import Evaluation, Figure, Graph
@@ -205,9 +205,8 @@ class Evaluator:
             finetune(network, subject.data, self.training, generator=generator)
         return lambda _, x: network(x)
 
-    def _marked(self, number: int, logits: Tensor) -> float:
+    def _marked(self, number: int, logits: Tensor, labels: Labels) -> float:
         """Return how many answers to a batch are right, or are expected to be."""
-        labels = self._exam.batch(number)[1]
         if self.marking == COUNTED:
             return int((logits.argmax(1) == torch.from_numpy(labels)).sum())
         return expected_right(self._whole(number), margins(logits.numpy(), labels))
@@ -273,15 +272,15 @@ class _Grader:
     finish: Callable[[], Answers]
     exam: Exam
     past: tuple[float, ...]
-    marked: Callable[[int, Tensor], float]
+    marked: Callable[[int, Tensor, Labels], float]
 
     def __call__(self, number: int) -> float:
         if number < len(self.past):
             return self.past[number]
         answers = self._answers
-        x, _ = self.exam.batch(number)
+        x, labels = self.exam.batch(number)
         with torch.inference_mode():
-            return self.marked(number, answers(self.exam.name(number), x))
+            return self.marked(number, answers(self.exam.name(number), x), labels)
 
     @cached_property
     def _answers(self) -> Answers:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 COUNTED, EXPECTED = "counted", "expected"
 MARKINGS = (COUNTED, EXPECTED)
 Floats = NDArray[np.float64]
+Labels = NDArray[np.integer]
 
 
-def margins(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> Floats:
+def margins(logits: NDArray[np.floating], labels: Labels) -> Floats:
     """Return by how much the right class leads [images]: positive where an answer is right."""
     scores = np.array(logits, dtype=np.float64)
     rows = np.arange(len(scores))
