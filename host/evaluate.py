@@ -20,10 +20,10 @@ from host.compress.reconstruct import Teacher, teacher
 from host.data import Data, SplitName
 from host.exam import BATCH_IMAGES, Exam, Floor, grade, hopeless
 from host.identity import arithmetic, data_digest, network_digest, noise_digest
-from host.marking import COUNTED, Floats, Labels, expected_right, margins
+from host.marking import COUNTED, EXPECTED, Floats, Labels, expected_right, margins
 from host.policy import Policy, policy_bops, policy_macs
 from host.prefix.shared import Batch, SharedPrefix
-from host.types import Evaluation, Figure, Graph
+from host.types import AccuracySource, Evaluation, Figure, Graph
 
 SEED_BITS = 63
 # Bumped when compressing, training or counting changes what a policy scores.
@@ -187,7 +187,7 @@ class Evaluator:
             unscored,
             accuracy=ratio((sum(counts), samples)),
             samples=samples,
-            accuracy_source="cached" if len(counts) <= len(past) else "measured",
+            accuracy_source=self._source(cached=len(counts) <= len(past)),
             seconds=time.perf_counter() - start,
         )
 
@@ -205,9 +205,14 @@ class Evaluator:
             finetune(network, subject.data, self.training, generator=generator)
         return lambda _, x: network(x)
 
+    def _source(self, *, cached: bool) -> AccuracySource:
+        if self.marking == EXPECTED:
+            return "expected"
+        return "cached" if cached else "measured"
+
     def _marked(self, number: int, logits: Tensor, labels: Labels) -> float:
         """Return how many answers to a batch are right, or are expected to be."""
-        if self.marking == COUNTED:
+        if self.marking != EXPECTED:
             return int((logits.argmax(1) == torch.from_numpy(labels)).sum())
         return expected_right(self._whole(number), margins(logits.numpy(), labels))
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 LayerKind = Literal["conv", "linear"]
 Provenance = Literal["measured", "cached", "predicted"]
+AccuracySource = Literal["measured", "cached", "expected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,8 @@ class Evaluation:
     inference of one sample; `size_bytes` counts the packed weights, scales and tables; `bops` is
     MACs x weight bits x activation bits. `measurements` names the raw records behind the figures.
     Where the count was stopped early, `samples` is what was counted. `accuracy_source` is "cached"
-    where an earlier evaluation of the same policy, network and settings had counted all of it.
+    where an earlier evaluation of the same policy, network and settings had counted all of it, and
+    "expected" where it is no count (host.marking).
     """
 
     accuracy: float
@@ -168,7 +170,7 @@ class Evaluation:
     measurements: tuple[str, ...] = ()
     verdict: str = ""
     seconds: float = 0.0
-    accuracy_source: Provenance = "measured"
+    accuracy_source: AccuracySource = "measured"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""

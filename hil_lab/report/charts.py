@@ -117,10 +117,11 @@ def _dot(field: Field, episode: Episode, total: int, wide: dict[str, int]) -> Ma
 def _figures(episode: Episode, budget: Budget) -> list[str]:
     e = episode.evaluation
     ratio = times(budget.share(e), 3)
+    expected = " expected" if e.accuracy_source == "expected" else ""
     return [
         f"episode {episode.number + 1}",
         f"reward {episode.reward:.4f}",
-        f"{percent(e.accuracy)} of {e.samples} validation images",
+        f"{percent(e.accuracy)}{expected} of {e.samples} validation images",
         f"{budget.words(e)} = {ratio} ({e.verdict})",
     ]
 
