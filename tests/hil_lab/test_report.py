@@ -245,6 +245,17 @@ def test_episodes_that_were_counted_in_part_are_counted(tmp_path: Path) -> None:
     assert "counted in part" not in render(facts)
 
 
+def test_accuracies_that_are_no_counts_say_so(tmp_path: Path) -> None:
+    facts = read_facts(write_run(tmp_path))
+    episodes = facts.searches[0].episodes
+    told = [
+        replace(e, evaluation=replace(e.evaluation, accuracy_source="expected")) for e in episodes
+    ]
+    searches = (replace(facts.searches[0], episodes=tuple(told)),)
+    assert "% expected of 200 validation images" in render(replace(facts, searches=searches))
+    assert "expected of" not in render(facts)
+
+
 def cells(page: str, section: str) -> list[list[str]]:
     """Return the rows of the table of a section, heads included."""
     (part,) = re.findall(rf'<section id="{section}">.*?</section>', page, re.DOTALL)
