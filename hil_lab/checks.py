@@ -8,7 +8,7 @@ from host.boards.protocol import PROTOCOLS
 from host.cost import COSTS
 from host.data import DATASETS
 from host.errors import RecipeError
-from host.registry import did_you_mean
+from host.registry import check_name
 from host.search.reward import REWARDS
 from host.search.settings import settings_from
 from host.search.strategy import strategies
@@ -26,8 +26,7 @@ def check_recipe(recipe: Recipe) -> None:
         ("measure.report", measure.report, PROTOCOLS),
     )
     for key, name, known in named:
-        if name not in known:
-            raise RecipeError(f'{key}: unknown name "{name}"{did_you_mean(name, known)}')
+        check_name(key, name, known)
     settings = strategies()[table.strategy].settings
     if settings is not None:
         settings_from(settings, table.agent)

@@ -33,7 +33,7 @@ from host.graph import trace_with_plan
 from host.lower.targets import TARGETS, Target, target_of
 from host.models import make_network
 from host.models.zoo import default_shape
-from host.registry import did_you_mean
+from host.registry import check_name, did_you_mean
 from host.store import Store
 
 RECIPE, STORE, ANCHOR, DEFAULT_FOLDER = "dataset.json", "store.db", "anchor", Path("datasets")
@@ -64,8 +64,8 @@ class DatasetRecipe:
 
     def __post_init__(self) -> None:
         for key, known in (("what", SPACES), ("sample", SAMPLERS), ("boards", SHARES)):
-            _named(key, getattr(self, key), known)
-        _named("protocol", self.protocol, PROTOCOLS)
+            check_name(key, getattr(self, key), known)
+        check_name("protocol", self.protocol, PROTOCOLS)
         if self.count < 1:
             raise RecipeError(f"count: must be at least 1, got {self.count}")
         if self.what != "kernels" and not self.model:
@@ -74,11 +74,6 @@ class DatasetRecipe:
             raise RecipeError(f"input: give channels, height and width, got {list(self.input)}")
         if not self.name or "/" in self.name:
             raise RecipeError(f'name: must be a folder\'s name, got "{self.name}"')
-
-
-def _named(key: str, value: str, known: Any) -> None:
-    if value not in known:
-        raise RecipeError(f'{key}: unknown name "{value}"{did_you_mean(value, known)}')
 
 
 def read_dataset_recipe(path: Path, overrides: Mapping[str, Any]) -> DatasetRecipe:

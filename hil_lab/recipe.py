@@ -11,7 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from host.errors import RecipeError
 from host.marking import COUNTED, MARKINGS
-from host.registry import did_you_mean
+from host.registry import check_name, did_you_mean
 
 T = TypeVar("T")
 # What the latency of an evaluation is of, where a recipe names several boards.
@@ -53,12 +53,8 @@ class SearchTable:
     def __post_init__(self) -> None:
         if not self.target or not all(0.0 < t <= 1.0 for t in self.target):
             raise RecipeError(f"search.target: must lie in (0, 1], got {list(self.target)}")
-        if self.energy not in ENERGIES:
-            hint = did_you_mean(self.energy, ENERGIES)
-            raise RecipeError(f'search.energy: unknown name "{self.energy}"{hint}')
-        if self.marking not in MARKINGS:
-            hint = did_you_mean(self.marking, MARKINGS)
-            raise RecipeError(f'search.marking: unknown name "{self.marking}"{hint}')
+        check_name("search.energy", self.energy, ENERGIES)
+        check_name("search.marking", self.marking, MARKINGS)
         if self.early_stop and self.marking != COUNTED:
             raise RecipeError('search.early_stop: counts answers; leave search.marking "counted"')
         if self.episodes < 1:
@@ -102,9 +98,7 @@ class MeasureTable:
     fleet: str = "each"
 
     def __post_init__(self) -> None:
-        if self.fleet not in FLEETS:
-            hint = did_you_mean(self.fleet, FLEETS)
-            raise RecipeError(f'measure.fleet: unknown name "{self.fleet}"{hint}')
+        check_name("measure.fleet", self.fleet, FLEETS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from host.errors import CallerError
+from host.errors import CallerError, RecipeError
 
 T = TypeVar("T")
 
@@ -16,6 +16,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     return f'; did you mean "{close[0]}"?' if close else f"; known: {', '.join(names)}"
+
+
+def check_name(key: str, name: str, known: Iterable[str]) -> None:
+    """Raise RecipeError, with a hint, where nothing answers to the name that a key has."""
+    names = tuple(known)
+    if name not in names:
+        raise RecipeError(f'{key}: unknown name "{name}"{did_you_mean(name, names)}')
 
 
 class Registry(Generic[T]):

@@ -4,8 +4,8 @@ Losses and savings are against the dense network in int8 on the same modelled ac
 beside it, in 16 bits; nothing is trained. Searches see the accuracy expected of the margins of some
 validation images (`search.marking`), the policies of the highest rewards that of all of them, and
 the best of these is counted on test images once: the highest of many counts is luck. Outcomes are
-kept in a folder: those behind
-docs/results.md are in docs/energies, `hil-lab bench energy --out docs/energies`.
+kept in a folder: those behind docs/results.md are in docs/energies,
+`hil-lab bench energy --out docs/energies`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from host.search.episode import Episode
 
 NETWORKS = ("resnet20", "resnet56", "vgg19-cifar", "mobilenetv2-cifar", "digits-vit")
 COMPOSITE = "composite"
-# Policies of a search that are counted on all validation images.
+# Policies of a search that are marked on all validation images.
 RECOUNTED = 10
 DEFAULT_FOLDER = "runs/bench-energy"
 SAVED_BAR, LOST_BAR = 0.39, 0.017
@@ -95,8 +95,7 @@ def report(options: Options) -> Report:
 
 def _outcomes(folder: Path, chosen: Sequence[Method], options: Options) -> Iterator[Outcome]:
     for network in options.networks or NETWORKS:
-        overrides = {"search.marking": EXPECTED, **options.overrides}
-        contest = Contest(network, folder, overrides, options.reporter)
+        contest = Contest(network, folder, options.overrides, options.reporter, EXPECTED)
         for method in chosen:
             for seed in options.seeds or SEEDS:
                 yield outcome(contest, Trial(network, method, ANY_TARGET, seed))
@@ -128,7 +127,8 @@ def outcome(contest: Contest, trial: Trial) -> Outcome:
 def _best(contest: Contest, trial: Trial, episodes: Sequence[Episode]) -> Policy:
     """Return the policy of the highest reward on all validation images, of those that led."""
     agent, energy = Composite(contest.problem(trial)), contest.bench.energy
-    evaluate = replace(contest.evaluator, validation_images=None, known={})
+    # Each is seen once, so that nothing need be remembered.
+    evaluate = replace(contest.evaluator, validation_images=None, known={}, memory_bytes=0)
     dense, *others = sorted(episodes, key=lambda e: (e.number > 0, -e.reward))
     policies = {e.policy.digest(): e.policy for e in others}
     before = evaluate(dense.policy).accuracy, energy(dense.policy)

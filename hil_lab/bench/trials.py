@@ -33,6 +33,7 @@ from host.layer_events import Events
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
 from host.lower.build import Builder
 from host.lower.targets import TARGETS
+from host.marking import COUNTED
 from host.policy import Policy, uncompressed
 from host.proxy import LogitError
 from host.search.episode import Episode
@@ -70,12 +71,16 @@ class Trial:
 
 @dataclass
 class Contest:
-    """A network and all that its searches share: sensitivities, profiles and known evaluations."""
+    """A network and all that its searches share: sensitivities, profiles and known evaluations.
+
+    `marking` is how candidates are marked where the recipe's keys do not say otherwise.
+    """
 
     network: str
     folder: Path
     overrides: Mapping[str, Any]
     reporter: Reporter
+    marking: str = COUNTED
     known: dict[str, Evaluation] = field(default_factory=dict)
 
     @cached_property
@@ -94,9 +99,8 @@ class Contest:
 
     @property
     def _asked(self) -> Recipe:
-        return read_recipe(
-            recipe_path(self.network), {**self.overrides, "runs": str(self._run_folder)}
-        )
+        ours = {"search.marking": self.marking, "runs": str(self._run_folder)}
+        return read_recipe(recipe_path(self.network), {**ours, **self.overrides})
 
     @cached_property
     def _kept(self) -> Run | None:

@@ -19,7 +19,7 @@ from host.lower.program import Node, View
 from host.lower.program import Program as Operations
 from host.lower.targets import Target, refusal
 from host.policy import FULL_BITS, INT8_BITS, LayerPolicy, Mode, Policy, program_digest
-from host.registry import did_you_mean
+from host.registry import check_name
 from host.types import Graph, Layer
 
 LAYER = "layer"
@@ -52,9 +52,7 @@ class KernelRanges:
     def __post_init__(self) -> None:
         for name, known in (("kinds", KINDS), ("formats", FORMATS)):
             for value in getattr(self, name):
-                if value not in known:
-                    hint = did_you_mean(value, known)
-                    raise RecipeError(f'kernels.{name}: unknown name "{value}"{hint}')
+                check_name(f"kernels.{name}", value, known)
         for name in ("channels", "size", "bits"):
             values = getattr(self, name)
             if len(values) != 2 or not 1 <= values[0] <= values[1]:

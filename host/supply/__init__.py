@@ -17,7 +17,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from host.errors import CallerError, RecipeError
-from host.registry import did_you_mean
+from host.registry import check_name, did_you_mean
 
 # Kind -> module; each has `Settings`, `on(settings)` and `off(settings)`.
 KINDS = {
@@ -54,9 +54,8 @@ class Supply:
 
 def supply_from(table: Mapping[str, Any], where: str) -> Supply:
     """Return the switch of a table `supply`; raises RecipeError that names the wrong key."""
-    kind = table.get("kind")
-    if kind not in KINDS:
-        raise RecipeError(f'{where}.kind: unknown name "{kind}"{did_you_mean(str(kind), KINDS)}')
+    kind = str(table.get("kind"))
+    check_name(f"{where}.kind", kind, KINDS)
     settings = _module(kind).Settings
     known = {f.name: f for f in fields(settings)}
     values = {key: value for key, value in table.items() if key != "kind"}

@@ -14,6 +14,7 @@ from hil_lab.bench.report import Options
 from hil_lab.bench.trials import Contest, Trial
 from hil_lab.console import Silent
 from host.errors import CallerError
+from host.marking import COUNTED, EXPECTED
 from host.policy import Policy, uniform_int8
 
 KEPT = Outcome(
@@ -60,7 +61,7 @@ def test_networks_count_alike_however_many_seeds_they_have(tmp_path: Path) -> No
 
 
 def test_a_missing_outcome_is_searched_for_and_counted_on_test_images(tmp_path: Path) -> None:
-    contest = Contest("digits-vit", tmp_path, {"train.epochs": 2}, Silent())
+    contest = Contest("digits-vit", tmp_path, {"train.epochs": 2}, Silent(), EXPECTED)
     method = Method("composite", "composite", 3, {"hidden": [16, 16], "rainbow_hidden": 8})
     found = outcome(contest, Trial("digits-vit", method, 1.0, 1))
     assert found.images == len(contest.bench.data.test) and found.episodes == 3
@@ -70,6 +71,16 @@ def test_a_missing_outcome_is_searched_for_and_counted_on_test_images(tmp_path: 
     assert contest.bench.energy(uniform_int8(contest.bench.space)) == found.dense_8.energy_mj
     kept = outcome(Contest("digits-vit", tmp_path, {}, Silent()), Trial("digits-vit", method, 1, 1))
     assert kept == found
+
+
+def test_searches_see_expected_accuracies_and_later_sittings_need_no_keys(tmp_path: Path) -> None:
+    _ = Contest("digits-vit", tmp_path, {"train.epochs": 2}, Silent(), EXPECTED).bench
+    later = Contest("digits-vit", tmp_path, {}, Silent(), EXPECTED)
+    assert later.bench.recipe.train.epochs == 2
+    assert later.evaluator.marking == EXPECTED
+    by_counting = {"search.marking": COUNTED}
+    counted = Contest("digits-vit", tmp_path / "counted", by_counting, Silent(), EXPECTED)
+    assert counted.recipe.search.marking == COUNTED
 
 
 def test_every_part_of_the_agent_can_be_taken_away_by_name() -> None:
