@@ -229,18 +229,28 @@ def _thin(module: nn.Module, gram: Tensor) -> None:
 def _made_up_for(module: nn.Module, gram: Tensor, by: Callable[[int], Replace]) -> None:
     """Replace every column of weights, those of a group by `by(group)`; zeros stay zeros."""
     groups, unknowns = gram.shape[:2]
-    factor = torch.linalg.cholesky(torch.linalg.inv(gram), upper=True)
+    factor = _factor(gram.double())
     weight: Tensor = module.weight  # type: ignore[assignment]
     left = weight.detach().reshape(groups, -1, unknowns)
     stays, kept = torch.ones_like(left, dtype=torch.bool), kept_weights(module)
     if kept is not None:
         stays = kept.reshape(left.shape)
     made = [
-        _columns(w.double().numpy(), f.double().numpy(), k.numpy(), by(group))
+        _columns(w.double().numpy(), f.numpy(), k.numpy(), by(group))
         for group, (w, f, k) in enumerate(zip(left, factor, stays, strict=True))
     ]
     found = torch.from_numpy(np.stack(made)).to(weight.dtype)
     weight.data.copy_(found.reshape(weight.shape))
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """Return the upper triangles whose transposes times themselves are the inverses of `gram`.
+
+    The inverses are not made: rounded, those of strongly correlated inputs are not positive.
+    """
+    upper = torch.linalg.cholesky(gram.flip(1, 2)).flip(1, 2)
+    one = torch.eye(gram.shape[1], dtype=gram.dtype)
+    return torch.linalg.solve_triangular(upper, one, upper=True)
 
 
 def _columns(weights: Floats, factor: Floats, stays: Bools, replace: Replace) -> Floats:

@@ -113,3 +113,16 @@ def test_a_layer_that_was_too_large_is_solved_once_channels_are_gone(
         old = shaped(network, policy, plan).get_submodule(reader).weight
         new = compress(network, policy, plan, data, known=known).get_submodule(reader).weight
         assert torch.equal(old, new) is not solved
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0])
+def test_correlated_inputs_have_a_factor(spread: float) -> None:
+    """The inverse of their gram matrix, made in single precision, is not always positive."""
+    generator = torch.Generator().manual_seed(0)
+    common = torch.rand(4096, 1, generator=generator)
+    x = common + spread * torch.randn(4096, 512, generator=generator)
+    gram = (x.mT @ x / len(x)).double()[None]
+    gram += reconstruct.DAMPING * gram.diagonal(dim1=1, dim2=2).mean() * torch.eye(512)
+    factor = reconstruct._factor(gram)
+    assert torch.equal(factor, factor.triu())
+    assert torch.allclose(factor.mT @ factor @ gram, torch.eye(512).double(), atol=1e-6)
