@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from hil_lab.console import Reporter
 from hil_lab.recipe import Recipe
-from hil_lab.runs import NOISE, Run
+from hil_lab.runs import LOOSE, NOISE, Run
 from host.compress.finetune import Training
-from host.compress.patterns import attach_noise
-from host.compress.variational import NoiseLearning, learn_noise, loose_shares
+from host.compress.patterns import VARIATIONAL, attach_noise
+from host.compress.variational import NoiseLearning, bearable, learn_noise
 from host.data import Data, load_data
 from host.energy import AcceleratorEnergy, eyeriss
 from host.errors import PolicyError, StoreError
@@ -28,7 +28,8 @@ from host.lower.importer import import_module
 from host.lower.objects import default_cache
 from host.lower.targets import refusal
 from host.models import load_checkpoint, make_network
-from host.policy import Space
+from host.policy import Choice, Space
+from host.proxy import ExpectedLoss
 from host.registry import did_you_mean
 from host.sensitivity import influence
 from host.sensitivity.fisher import fisher as measure_fisher
@@ -40,6 +41,8 @@ from host.train import default_training, train
 
 TRAINED = "network.safetensors"
 SENSITIVITY, RESIDUALS = "sensitivity.json", "residuals.json"
+# The share of images that loose weights may cost, before anything makes up for it.
+BEARABLE = 0.01
 
 
 def versions() -> dict[str, str]:
@@ -164,14 +167,26 @@ class Workbench:
     @cached_property
     def loose(self) -> dict[str, int]:
         """How many per cent of each layer's weights can go by the noise that they bear."""
-        run, subject = self.run, self.subject
-        kept = run.path(NOISE)
+        run, kept = self.run, self.run.path(NOISE)
         if not kept.is_file():
             save_tensors(self._learned_noise(), kept)
         log_alpha = load_file(kept)
         # From now on the pattern that goes by it can be asked for.
-        attach_noise(subject.network, log_alpha)
-        return loose_shares(log_alpha)
+        attach_noise(self.subject.network, log_alpha)
+        if not run.path(LOOSE).is_file():
+            run.write(LOOSE, self._bearable(log_alpha))
+        return run.read(LOOSE)
+
+    def _bearable(self, log_alpha: Mapping[str, Tensor]) -> dict[str, int]:
+        lost = ExpectedLoss(self.subject, self.recipe.validation_images or None)
+
+        def lost_without(shares: Mapping[str, int]) -> float:
+            wishes = {
+                name: Choice(pruner=VARIATIONAL, zeros=share) for name, share in shares.items()
+            }
+            return lost(self.space.policy(wishes))
+
+        return bearable(log_alpha, lost_without, BEARABLE)
 
     def _learned_noise(self) -> dict[str, Tensor]:
         subject, how = self.subject, NoiseLearning()

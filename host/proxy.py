@@ -1,15 +1,19 @@
-"""What compression does to a network's logits on calibration images: cheap, and knows no labels."""
+"""What compression does to a network's logits, untrained and without a program: cheap."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from host.compress.candidate import CALIBRATION_IMAGES
+from host.compress.finetune import evaluating
 from host.evaluate import Subject
+from host.exam import Exam
+from host.marking import Floats, expected_right, margins
 from host.policy import Policy
 
 _BATCH = 64
@@ -45,3 +49,36 @@ class LogitError:
     def _logits(self, network: nn.Module) -> Tensor:
         with torch.inference_mode():
             return torch.cat([network.eval()(x) for x in torch.split(self._images, _BATCH)])
+
+
+@dataclass
+class ExpectedLoss:
+    """The share of validation images that candidates are expected to lose (host.marking).
+
+    Of the first `images`, or of all; a policy is not remembered.
+    """
+
+    subject: Subject
+    images: int | None = None
+
+    def __call__(self, policy: Policy) -> float:
+        """Return what is lost; less than 0 where more would be right."""
+        compressed = self._margins(self.subject.compressed(policy))
+        before, after = (expected_right(self._whole, m) for m in (self._whole, compressed))
+        return (before - after) / len(compressed)
+
+    @cached_property
+    def _exam(self) -> Exam:
+        return Exam.of(self.subject.data, self.images)
+
+    @cached_property
+    def _whole(self) -> Floats:
+        return self._margins(self.subject.network)
+
+    def _margins(self, network: nn.Module) -> Floats:
+        exam, found = self._exam, list[Floats]()
+        with evaluating(network), torch.inference_mode():
+            for number in range(len(exam.sizes)):
+                x, labels = exam.batch(number)
+                found.append(margins(network(x).numpy(), labels))
+        return np.concatenate(found)

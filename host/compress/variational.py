@@ -2,18 +2,23 @@
 
 Every weight is multiplied by Gaussian noise of mean 1 whose variance alpha is learned: as much as
 the loss bears, and more where nothing speaks against it (information dropout; Molchanov et al.
-2017, arXiv 1701.05369, their approximation of the divergence from a log-uniform prior). A weight
-of log alpha 3 and more carries next to nothing. The weights themselves stay as they are: noise is
-asked of the network that is to be pruned.
+2017, arXiv 1701.05369, their approximation of the divergence from a log-uniform prior). The weights
+themselves stay as they are: noise is asked of the network that is to be pruned.
+
+Of a trained network the prior alone would have all weights go: its divergence is a sum over
+millions of weights, against one loss. So how far noise gets in the steps it is given says which
+weights go first, over all layers, and what the network loses says how many (`bearable`).
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,13 +30,19 @@ from host.data import Data
 _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695
 # Weights of no size have noise of some size.
 _LEAST_SQUARE = 1e-16
-# A weight of so large a log alpha can go.
-LOOSE = 3.0
+# How often `bearable` halves what is in question: to the 256th part of all weights.
+_HALVINGS = 8
+# An output keeps one weight at least (host.compress.patterns).
+_MOST_PER_CENT = 99
 
 
 @dataclass(frozen=True, slots=True)
 class NoiseLearning:
-    """How noise is learned: Adam on its logarithms, all of them starting at `start`."""
+    """How noise is learned: Adam on the logarithms of its variances.
+
+    Those of a layer start alike, `start` below that of its mean squared weight, so that small
+    weights bear more noise from the beginning.
+    """
 
     steps: int = 150
     batch_size: int = 64
@@ -70,7 +81,10 @@ def noise(
     """Yield log alpha after every batch of (inputs, labels), of `images` in all."""
     squares = {name: _weight(module, name).detach().square() for name in layers}
     squares = {name: square.clamp_min(_LEAST_SQUARE) for name, square in squares.items()}
-    spread = {name: (square.log() + how.start).requires_grad_() for name, square in squares.items()}
+    spread = {
+        name: torch.full_like(square, math.log(float(square.mean())) + how.start).requires_grad_()
+        for name, square in squares.items()
+    }
     optimizer = torch.optim.Adam(spread.values(), how.lr)
     frozen = [(p, p.requires_grad) for p in module.parameters()]
     with listening(module, layers, _noisy(spread, generator)):
@@ -120,7 +134,26 @@ def _weight(module: nn.Module, layer: str) -> Tensor:
     return weight
 
 
-def loose_shares(log_alpha: Mapping[str, Tensor], loose: float = LOOSE) -> dict[str, int]:
-    """Return by layer how many per cent of the weights can go, 99 at most."""
-    shares = {name: float((values >= loose).double().mean()) for name, values in log_alpha.items()}
-    return {name: min(int(100 * share), 99) for name, share in shares.items()}
+def bearable(
+    log_alpha: Mapping[str, Tensor], lost: Callable[[Mapping[str, int]], float], most: float
+) -> dict[str, int]:
+    """Return by layer how many per cent of the weights can go for a loss of `most` at most.
+
+    Weights go in the order of their noise over all layers; `lost` says what such shares cost.
+    """
+    ranked = np.sort(np.concatenate([values.numpy().ravel() for values in log_alpha.values()]))
+    found, fewest, gone = dict.fromkeys(log_alpha, 0), 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (fewest + gone) / 2
+        shares = _looser_than(log_alpha, float(ranked[int((1 - middle) * len(ranked))]))
+        if lost(shares) <= most:
+            found, fewest = shares, middle
+        else:
+            gone = middle
+    return found
+
+
+def _looser_than(log_alpha: Mapping[str, Tensor], limit: float) -> dict[str, int]:
+    """Return by layer how many per cent of the weights bear so much noise."""
+    shares = {name: float((values >= limit).double().mean()) for name, values in log_alpha.items()}
+    return {name: min(int(100 * share), _MOST_PER_CENT) for name, share in shares.items()}

@@ -14,12 +14,13 @@ from hil_lab.console import Silent
 from hil_lab.recipe import read_recipe
 from hil_lab.runs import start_run
 from hil_lab.stages import StagedEvaluator, Stages
-from hil_lab.workbench import Workbench, versions
+from hil_lab.workbench import BEARABLE, Workbench, versions
 from host.compress.channels import spread
 from host.compress.finetune import Training
 from host.compress.prune import kept_channels, prune
 from host.evaluate import Evaluator, Figures
 from host.policy import Choice, Mode, Policy
+from host.proxy import ExpectedLoss
 from host.types import Figure
 
 SHORT = {"train.epochs": 2, "finetune.stage_epochs": 1}
@@ -109,6 +110,8 @@ def test_noise_is_learned_once_and_the_pattern_goes_by_it(bench: Workbench) -> N
     loose = bench.loose
     assert set(loose) == {layer.name for layer in bench.subject.graph.layers}
     assert all(0 <= share <= 99 for share in loose.values())
+    choices = {name: Choice(pruner="variational", zeros=share) for name, share in loose.items()}
+    assert ExpectedLoss(bench.subject)(bench.space.policy(choices)) <= BEARABLE
     again = Workbench(bench.run, Silent())
     assert again.loose == loose
     policy = halved(again, "variational")

@@ -11,7 +11,7 @@ from torch import nn
 from host.compress.candidate import CALIBRATION_IMAGES
 from host.evaluate import Subject
 from host.policy import Choice, Policy, uncompressed
-from host.proxy import LogitError
+from host.proxy import ExpectedLoss, LogitError
 from tests.host.networks import space_of
 from tests.host.trained import digits_subject
 
@@ -67,3 +67,12 @@ def test_the_same_policy_gives_the_same_error_and_is_compressed_once(
     assert proxy(candidate) == first
     assert subject.compressed_policies == [candidate.digest()]
     assert LogitError(subject)(candidate) == first
+
+
+def test_nothing_is_expected_to_be_lost_by_the_network_itself_and_more_by_fewer_bits(
+    subject: CountingSubject,
+) -> None:
+    lost = ExpectedLoss(subject, 200)
+    assert lost(uncompressed(subject.graph)) == 0
+    few, fewer = lost(policy(subject, 4)), lost(policy(subject, 1))
+    assert few < fewer <= 1

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from host.compress.candidate import shaped
-from host.compress.patterns import attach_noise, kept_weights
-from host.compress.variational import LOOSE, NoiseLearning, learn_noise, loose_shares, noise
+from host.compress.patterns import VARIATIONAL, attach_noise, kept_weights, which
+from host.compress.variational import NoiseLearning, bearable, learn_noise, noise
 from host.errors import PolicyError
 from host.policy import Choice
 from tests.host.networks import space_of
 
 USED, INPUTS, IMAGES = 4, 16, 512
+# Of the made-up network whose weights go one by one.
+WEIGHTS = 4 * 30 + 2 * 8 * 3 * 3
 QUICK = NoiseLearning(steps=12, batch_size=32)
 
 
@@ -37,9 +43,35 @@ def test_weights_that_tell_nothing_are_found_loose_and_no_others() -> None:
     how = NoiseLearning(steps=400, lr=0.2)
     generator = torch.Generator().manual_seed(1)
     *_, log_alpha = noise(network, ["0"], [(x, labels)] * how.steps, IMAGES, how, generator)
-    assert (log_alpha["0"][:, :USED] < LOOSE).all()
-    assert (log_alpha["0"][:, USED:] >= LOOSE).all()
-    assert loose_shares(log_alpha) == {"0": 75}
+    assert log_alpha["0"][:, :USED].max() < log_alpha["0"][:, USED:].min()
+    attach_noise(network, log_alpha)
+
+    def lost(shares: Mapping[str, int]) -> float:
+        kept = which(network[0], VARIATIONAL, shares["0"] / 100, "0")
+        return float(((x @ (network[0].weight * kept).T).argmax(1) != labels).double().mean())
+
+    assert bearable(log_alpha, lost, 0.01) == {"0": 75}
+
+
+@given(st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_as_much_goes_as_is_bearable(most: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = {"one": (4, 30), "two": (2, 8, 3, 3)}
+    log_alpha = {name: torch.from_numpy(rng.normal(size=size)) for name, size in sizes.items()}
+
+    def lost(shares: Mapping[str, int]) -> float:
+        return sum(share / 100 * log_alpha[n].numel() for n, share in shares.items()) / WEIGHTS
+
+    shares = bearable(log_alpha, lost, most)
+    assert lost(shares) <= most
+    assert all(0 <= share <= 99 for share in shares.values())
+    # To a 256th of all weights, and to a per cent of every layer's.
+    assert most - lost(shares) <= 1 / 256 + 2 / 100
+
+
+def test_nothing_goes_where_everything_hurts(digits) -> None:
+    log_alpha = {layer.name: torch.zeros(2, 3) for layer in digits.graph.layers}
+    assert set(bearable(log_alpha, lambda shares: 1.0, 0.5).values()) == {0}
 
 
 def test_the_network_is_left_as_it_was_and_the_same_seed_learns_the_same(digits) -> None:
