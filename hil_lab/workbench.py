@@ -17,7 +17,7 @@ from hil_lab.console import Reporter
 from hil_lab.recipe import Recipe
 from hil_lab.runs import LOOSE, NOISE, Run
 from host.compress.finetune import Training
-from host.compress.patterns import VARIATIONAL, attach_noise
+from host.compress.patterns import MAGNITUDE
 from host.compress.variational import NoiseLearning, bearable, learn_noise
 from host.data import Data, load_data
 from host.energy import AcceleratorEnergy, eyeriss
@@ -170,20 +170,15 @@ class Workbench:
         run, kept = self.run, self.run.path(NOISE)
         if not kept.is_file():
             save_tensors(self._learned_noise(), kept)
-        log_alpha = load_file(kept)
-        # From now on the pattern that goes by it can be asked for.
-        attach_noise(self.subject.network, log_alpha)
         if not run.path(LOOSE).is_file():
-            run.write(LOOSE, self._bearable(log_alpha))
+            run.write(LOOSE, self._bearable(load_file(kept)))
         return run.read(LOOSE)
 
     def _bearable(self, log_alpha: Mapping[str, Tensor]) -> dict[str, int]:
         lost = ExpectedLoss(self.subject, self.recipe.validation_images or None)
 
         def lost_without(shares: Mapping[str, int]) -> float:
-            wishes = {
-                name: Choice(pruner=VARIATIONAL, zeros=share) for name, share in shares.items()
-            }
+            wishes = {name: Choice(pruner=MAGNITUDE, zeros=share) for name, share in shares.items()}
             return lost(self.space.policy(wishes))
 
         return bearable(log_alpha, lost_without, BEARABLE)

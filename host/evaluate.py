@@ -19,7 +19,7 @@ from host.compress.pruners import RECONSTRUCTION, input_power
 from host.compress.reconstruct import Teacher, teacher
 from host.data import Data, SplitName
 from host.exam import BATCH_IMAGES, Exam, Floor, grade, hopeless
-from host.identity import arithmetic, data_digest, network_digest, noise_digest
+from host.identity import arithmetic, data_digest, network_digest
 from host.marking import COUNTED, EXPECTED, Floats, Labels, expected_right, margins
 from host.policy import Policy, policy_bops, policy_macs
 from host.prefix.shared import Batch, SharedPrefix
@@ -265,9 +265,7 @@ class Evaluator:
     def _origin(self) -> list[object]:
         subject = self.subject
         images = data_digest(subject.data)
-        origin: list[object] = [network_digest(subject.network), images, arithmetic()]
-        noise = noise_digest(subject.network)
-        return [*origin, noise] if noise else origin
+        return [network_digest(subject.network), images, arithmetic()]
 
 
 @dataclass

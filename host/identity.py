@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from host.canonical import digest
-from host.compress.channels import NOISE
 from host.data import Data, Split
 
 
 def network_digest(network: nn.Module) -> str:
     """Return the digest of all tensors of a network, with their names, types and shapes."""
-    return _tensors_digest(network.state_dict())
-
-
-def noise_digest(network: nn.Module) -> str:
-    """Return the digest of the noise that a network's weights bear; "" where none was learned."""
-    noise = {n: t for n, t in network.named_buffers() if n.rpartition(".")[2] == NOISE}
-    return _tensors_digest(noise) if noise else ""
-
-
-def _tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     hasher = hashlib.sha256()
-    for name, tensor in tensors.items():
+    for name, tensor in network.state_dict().items():
         hasher.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         hasher.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return hasher.hexdigest()

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 Side = Literal["out", "in"]
 Removed = Mapping[tuple[str, Side], NDArray[np.int64]]
 
-# Shaped as a layer's weights: log alpha of the noise that they bear.
-NOISE = "log_alpha"
 _NORM_STATE = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -98,7 +96,6 @@ def _slice(module: nn.Module, side: Side, channels: NDArray[np.int64]) -> None:
     dim = 0 if side == "out" else 1
     stay = _complement(channels, module.weight.shape[dim])
     _select(module, "weight", dim, stay)
-    _select(module, NOISE, dim, stay)
     if side == "out":
         _select(module, "bias", 0, stay)
     _set_width(module, side, len(stay))

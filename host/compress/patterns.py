@@ -6,7 +6,7 @@ output never loses all of its weights, and how many stay follows from sizes alon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from host.canonical import seed_of_name
-from host.compress.channels import NOISE
-from host.errors import PolicyError
 from host.policy import BLOCK, Policy
 from host.registry import Registry
 from host.sparsity import BLOCK_OUTPUTS, RUN, RUN_KEPT, TWO_OF_FOUR, count_of
@@ -26,19 +24,13 @@ Kept = NDArray[np.bool_]
 Pattern = Callable[[Floats, float, np.random.Generator], Kept]
 
 PATTERNS: Registry[Pattern] = Registry("pattern")
-MAGNITUDE, VARIATIONAL = "magnitude", "variational"
+MAGNITUDE = "magnitude"
 
 
 @PATTERNS.register(MAGNITUDE)
 def magnitude(weights: Floats, share: float, rng: np.random.Generator) -> Kept:
     """The smallest weights of the layer go (Han et al. 2015)."""
     return _largest(weights, share)
-
-
-@PATTERNS.register(VARIATIONAL)
-def variational(firmness: Floats, share: float, rng: np.random.Generator) -> Kept:
-    """The weights that bear the most noise go (host.compress.variational)."""
-    return _largest(firmness, share)
 
 
 @PATTERNS.register("random")
@@ -98,12 +90,6 @@ def thin(network: nn.Module, policy: Policy) -> nn.Module:
     return network
 
 
-def attach_noise(module: nn.Module, log_alpha: Mapping[str, Tensor]) -> None:
-    """Let layers carry the noise that their weights bear, for the pattern that goes by it."""
-    for name, values in log_alpha.items():
-        module.get_submodule(name).register_buffer(NOISE, values, persistent=False)
-
-
 def keep_thin(layer: nn.Module, kept: Tensor | None) -> None:
     """Let a layer remember which of its weights stay; None for a dense one."""
     if kept is not None:
@@ -112,22 +98,11 @@ def keep_thin(layer: nn.Module, kept: Tensor | None) -> None:
 
 def which(layer: nn.Module, pattern: str, share: float, name: str) -> Tensor:
     """Return which weights of a layer stay, shaped as they are; `name` seeds what is random."""
-    strength = _firmness(layer, name) if pattern == VARIATIONAL else _magnitude(layer)
-    rng = np.random.default_rng(seed_of_name(name))
-    kept = PATTERNS[pattern](strength.flatten(1).double().numpy(), share, rng)
-    return torch.from_numpy(kept).view(strength.shape)
-
-
-def _magnitude(layer: nn.Module) -> Tensor:
     weight: Tensor = layer.weight  # type: ignore[assignment]
-    return weight.detach().abs()
-
-
-def _firmness(layer: nn.Module, name: str) -> Tensor:
-    log_alpha: Tensor | None = getattr(layer, NOISE, None)
-    if log_alpha is None:
-        raise PolicyError(f"{name}: pattern {VARIATIONAL} needs noise, and none was learned")
-    return -log_alpha
+    magnitudes = weight.detach().abs()
+    rng = np.random.default_rng(seed_of_name(name))
+    kept = PATTERNS[pattern](magnitudes.flatten(1).double().numpy(), share, rng)
+    return torch.from_numpy(kept).view(magnitudes.shape)
 
 
 def kept_weights(layer: nn.Module) -> Tensor | None:

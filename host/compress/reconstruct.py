@@ -250,7 +250,8 @@ def _factor(gram: Tensor) -> Tensor:
     """
     upper = torch.linalg.cholesky(gram.flip(1, 2)).flip(1, 2)
     one = torch.eye(gram.shape[1], dtype=gram.dtype)
-    return torch.linalg.solve_triangular(upper, one, upper=True)
+    factor: Tensor = torch.linalg.solve_triangular(upper, one, upper=True)
+    return factor
 
 
 def _columns(weights: Floats, factor: Floats, stays: Bools, replace: Replace) -> Floats:

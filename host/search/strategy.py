@@ -45,8 +45,8 @@ class Problem:
     `size_bytes(policy)` is exactly what the artifact of a policy will hold in packed weights,
     scales and tables, without building it. `energy` tells the millijoules of policies.
     `counters[layer][event]` are hardware events of one inference of the uncompressed program, those
-    that the board counts. `loose[layer]` are the per cent of its weights that bear so much noise
-    that they can go.
+    that the board counts. `loose[layer]` are the per cent of its weights that can go, by the noise
+    that they bear.
     """
 
     space: Space

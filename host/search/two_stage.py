@@ -1,10 +1,10 @@
 """Two stages (Zhan, Lin, Cao 2019, arXiv 1912.02254): prune, train, then quantize.
 
-In the first stage an agent walks the layers and sets how many channels stay, while the weights
-that bear the most noise go in every layer (variational pruning by learned noise). It learns from
-accuracy and from what is left, both counted after both kinds of pruning: multiplications, or
-weights. The best network of the first stage is trained; in the second stage another agent walks
-its layers for their bits, which are lowered until the predicted cost is within the target.
+In the first stage an agent walks the layers and sets how many channels stay, while the smallest
+weights go in every layer, as many as bear noise (variational pruning). It learns from accuracy and
+from what is left, both counted after both kinds of pruning: multiplications, or weights. The best
+network of the first stage is trained; in the second stage another agent walks its layers for their
+bits, which are lowered until the predicted cost is within the target.
 
 The paper's agents and rewards are not known: these are those of AMC, in both of its forms, and of
 HAQ. Nothing is measured in the first stage, whose networks are no results.
@@ -27,8 +27,8 @@ from host.search.settings import WHERE, settings_from
 from host.search.strategy import Problem, State, strategy
 from host.types import Evaluation, Figure
 
-# As host.compress.patterns registers them, which the search does not import.
-VARIATIONAL, MAGNITUDE = "variational", "magnitude"
+# As host.compress.patterns registers it, which the search does not import.
+MAGNITUDE = "magnitude"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class TwoStage:
 
     def _first_problem(self) -> Problem:
         s, problem = self.settings, self.problem
-        loose = {name: _thin(None, VARIATIONAL, zeros) for name, zeros in problem.loose.items()}
+        loose = {name: _thin(None, zeros) for name, zeros in problem.loose.items()}
         budget = s.left if s.form == "constrained" else 1.0
         return replace(
             problem,
@@ -146,7 +146,7 @@ class TwoStage:
         s, problem = self.settings, self.problem
         # What went is zero in the trained network, and so the smallest.
         layers = start.layers if start else ()
-        decided = {p.layer: _thin(p.keep, MAGNITUDE, p.zeros) for p in layers}
+        decided = {p.layer: _thin(p.keep, p.zeros) for p in layers}
         return replace(
             problem,
             space=replace(problem.space, decided=decided),
@@ -180,6 +180,6 @@ class TwoStage:
         self._settle()
 
 
-def _thin(keep: int | None, pattern: str, zeros: int) -> Choice:
+def _thin(keep: int | None, zeros: int) -> Choice:
     """Return what is decided of a layer; without zeros only its channels are chosen."""
-    return Choice(keep, pruner=pattern, zeros=zeros) if zeros else Choice(keep)
+    return Choice(keep, pruner=MAGNITUDE, zeros=zeros) if zeros else Choice(keep)

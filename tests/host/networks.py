@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from torch import nn
 
-from host.compress.patterns import attach_noise
 from host.policy import Choice, Policy, Space
 from host.types import Graph, Layer
 
@@ -45,10 +43,3 @@ def random_policy(graph: Graph, seed: int, modes: tuple[str, ...] = ("fp32",)) -
         for layer in graph.layers
     }
     return space_of(graph).policy(choices)
-
-
-def with_noise(network: nn.Module) -> nn.Module:
-    """Let all layers carry noise, as if small weights bore the most of it."""
-    layers = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    attach_noise(network, {name: -layer.weight.detach().abs() for name, layer in layers.items()})
-    return network

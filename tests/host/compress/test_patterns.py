@@ -19,7 +19,7 @@ from host.errors import CallerError, PolicyError
 from host.evaluate import Subject
 from host.policy import Choice, LayerPolicy, Policy, uncompressed
 from host.sparsity import BLOCK_OUTPUTS, RUN, TWO_OF_FOUR, kept
-from tests.host.networks import space_of, with_noise
+from tests.host.networks import space_of
 
 magnitudes = arrays(
     np.float64, st.tuples(st.integers(1, 13), st.integers(1, 40)), elements=st.floats(0, 1)
@@ -76,7 +76,7 @@ def thinned(subject: Subject, pruner: str, zeros: int, mode: str, bits: int) -> 
 
 @pytest.fixture(scope="module")
 def subject(digits) -> Subject:
-    network = with_noise(copy.deepcopy(digits.network))
+    network = copy.deepcopy(digits.network)
     return Subject(network, digits.graph, digits.plan, digits.data)
 
 

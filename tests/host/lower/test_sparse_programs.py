@@ -24,7 +24,6 @@ from host.policy import Choice, LayerPolicy, Policy, Space
 from host.types import Graph
 from host.verify import complaints
 from tests.host.lower.test_build import data, sample_of, subject  # noqa: F401
-from tests.host.networks import with_noise
 
 pytestmark = pytest.mark.tvm
 FORMS = [("fp32", 32), ("int8", 8), ("mix", 4)]
@@ -52,7 +51,7 @@ def test_thinned_programs_are_exact_and_as_large_as_foretold(
     bits: int,
 ) -> None:
     policy = thinned(subject.graph, pattern, 95, mode, bits)
-    network = compress(with_noise(subject.network), policy, subject.plan, subject.data)
+    network = compress(subject.network, policy, subject.plan, subject.data)
     builder = Builder(subject.graph, target, cache=cache, source=subject.network)
 
     def never() -> nn.Module:

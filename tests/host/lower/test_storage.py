@@ -27,7 +27,6 @@ from host.lower.targets import MIN_MIX_CHANNELS, TARGETS
 from host.lower.weights import pack
 from host.policy import LayerPolicy, Policy
 from host.sparsity import BLOCK_OUTPUTS
-from tests.host.networks import with_noise
 
 FORMS = [("fp32", 32), ("int8", 8), ("mix", 4)]
 
@@ -66,7 +65,7 @@ def thinned_weights(
     module: nn.Module, shape: torch.Size, form: LayerPolicy, target: str
 ) -> tuple[list[Weight], nn.Module]:
     """Return a network of one thinned layer, and its plan's weights."""
-    network = with_noise(nn.Sequential(module).eval())
+    network = nn.Sequential(module).eval()
     program = fuse(import_module(network, tuple(shape)))
     plan = select(program, Policy((form,)), TARGETS[target]())
     return list(plan.weights), quantize(thin(network, Policy((form,))), Policy((form,)))

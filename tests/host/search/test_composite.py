@@ -213,7 +213,7 @@ def test_layers_whose_channels_may_not_go_lose_single_weights() -> None:
 def test_the_algorithms_are_those_that_exist() -> None:
     assert set(COARSE) == set(PRUNERS)
     # Noise has to be learned of a network first, which one shot does without.
-    assert set(FINE) == set(PATTERNS) - {"variational"}
+    assert set(FINE) == set(PATTERNS)
 
 
 def test_without_energies_it_says_so() -> None:

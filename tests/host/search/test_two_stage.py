@@ -57,7 +57,7 @@ def test_the_first_stage_prunes_within_its_budget_and_the_second_takes_bits() ->
     first, second = episodes[: EPISODES // 2], episodes[EPISODES // 2 :]
     for episode in first:
         assert {p.mode for p in episode.policy.layers} == {"fp32"}
-        assert {(p.zeros, p.pruner) for p in episode.policy.layers} == {(LOOSE, "variational")}
+        assert {(p.zeros, p.pruner) for p in episode.policy.layers} == {(LOOSE, "magnitude")}
         assert left(episode.policy) <= 0.3
     for episode in second:
         assert all(p.mode != "fp32" for p in episode.policy.layers)
