@@ -164,7 +164,10 @@ class Search:
         recipe = self.bench.recipe
         tuning = recipe.finetune
         training = Training(
-            steps=tuning.search_steps, batch_size=tuning.batch_size, lr=tuning.search_lr
+            steps=tuning.search_steps,
+            batch_size=tuning.batch_size,
+            lr=tuning.search_lr,
+            distillation=tuning.distillation,
         )
         limit = recipe.validation_images or None
         return Evaluator(

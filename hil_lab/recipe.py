@@ -84,8 +84,14 @@ class FinetuneTable:
     final_epochs: int = 5
     final_lr: float = 0.02
     batch_size: int = 128
+    # The share of the loss that asks for the uncompressed network's answers.
+    distillation: float = 0.0
     # Solve the weights of compressed layers for the uncompressed ones' answers, before training.
     reconstruction: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.distillation <= 1:
+            raise RecipeError(f"finetune.distillation: must lie in [0, 1], got {self.distillation}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,11 @@ def tune(bench: Workbench, network: nn.Module, policy: Policy, epochs: int, what
     """Train a policy's network in place; its best epoch on validation images stays."""
     tuning, seed = bench.recipe.finetune, bench.recipe.search.seed
     training = Training(
-        epochs=epochs, batch_size=tuning.batch_size, lr=tuning.final_lr, keep_best=True
+        epochs=epochs,
+        batch_size=tuning.batch_size,
+        lr=tuning.final_lr,
+        distillation=tuning.distillation,
+        keep_best=True,
     )
     generator = torch.Generator().manual_seed(seed_of(policy, seed))
     per_epoch = len(bench.data.train) // min(training.batch_size, len(bench.data.train))
@@ -25,6 +29,7 @@ def tune(bench: Workbench, network: nn.Module, policy: Policy, epochs: int, what
             bench.data,
             training,
             generator=generator,
+            teacher=bench.subject.network,
             on_progress=lambda p: advance(p.step // per_epoch, ""),
         )
         advance(epochs, f"{best_so_far:.1%} validation")

@@ -202,7 +202,13 @@ class Evaluator:
         way.settle(network)
         if self.training.steps != 0:
             generator = torch.Generator().manual_seed(seed_of(policy, self.seed))
-            finetune(network, subject.data, self.training, generator=generator)
+            finetune(
+                network,
+                subject.data,
+                self.training,
+                generator=generator,
+                teacher=subject.network,
+            )
         return lambda _, x: network(x)
 
     def _source(self, *, cached: bool) -> AccuracySource:

@@ -19,6 +19,9 @@ from host.compress.patterns import kept_weights
 from host.data import Data, Split, SplitName
 from host.errors import CallerError
 
+# Images -> the logits that are wanted of them, or None.
+Ask = Callable[[Tensor], Tensor | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Training:
@@ -27,6 +30,8 @@ class Training:
     `steps` overrides `epochs`; `warmup` is the share of steps over which the rate rises linearly;
     `cutout_px` blackens a square of that side in every image (DeVries and Taylor 2017). On a GPU
     `half` multiplies in bfloat16, which quantized layers, whose sums are exact, must not.
+    `distillation` is the share of the loss that asks for a teacher's answers instead of the labels,
+    both softened by `temperature` (Hinton et al. 2015, arXiv 1503.02531).
     """
 
     epochs: int = 30
@@ -42,6 +47,8 @@ class Training:
     augment: bool = True
     cutout_px: int = 0
     label_smoothing: float = 0.0
+    distillation: float = 0.0
+    temperature: float = 4.0
     keep_best: bool = False
     half: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -49,6 +56,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.batch_size < 2:
             raise CallerError(f"batch_size must be at least 2, got {self.batch_size}")
+        if not 0 <= self.distillation <= 1:
+            raise CallerError(f"distillation must lie in [0, 1], got {self.distillation}")
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step."""
@@ -84,17 +93,24 @@ def finetune(
     training: Training,
     *,
     generator: torch.Generator,
+    teacher: nn.Module | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> float | None:
-    """Train in place; with `keep_best` end at the best epoch and return its validation accuracy."""
+    """Train in place; with `keep_best` end at the best epoch and return its validation accuracy.
+
+    The `teacher` is asked where the training distils, and stays as it is.
+    """
+    if teacher is None and training.distillation:
+        raise CallerError("distillation needs a teacher")
     per_epoch = len(data.train) // min(training.batch_size, len(data.train))
     steps = training.epochs * per_epoch if training.steps is None else training.steps
     best: tuple[float, dict[str, Tensor]] | None = None
-    with _training(module, generator, training.place()):
+    with _training(module, generator, training.place()), _asking(teacher, training) as ask:
         optimizer = _optimizer(module, training)
         batches = _endless(data, training, generator)
         for step in range(steps):
-            _step(module, optimizer, training, training.rate(step, steps), *next(batches))
+            x, y = next(batches)
+            _step(module, optimizer, training, training.rate(step, steps), x, y, ask(x))
             validation = None
             if training.keep_best and ((step + 1) % per_epoch == 0 or step + 1 == steps):
                 validation = ratio(accuracy(module, "validation", data))
@@ -196,6 +212,26 @@ def _training(module: nn.Module, generator: torch.Generator, place: torch.device
             module.eval().to(before)
 
 
+@contextmanager
+def _asking(teacher: nn.Module | None, training: Training) -> Iterator[Ask]:
+    """Give what answers images as the teacher does: None where the training does not distil."""
+    if teacher is None or not training.distillation:
+        yield lambda x: None
+        return
+    before = place_of(teacher)
+    with evaluating(teacher.to(training.place())):
+        try:
+            yield partial(_answers, teacher)
+        finally:
+            teacher.to(before)
+
+
+def _answers(teacher: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        answers: Tensor = teacher(channels_last(x))
+    return answers
+
+
 def _optimizer(module: nn.Module, training: Training) -> torch.optim.Optimizer:
     parameters = [p for p in module.parameters() if p.requires_grad]
     decay = training.weight_decay
@@ -234,6 +270,7 @@ def _step(
     rate: float,
     x: Tensor,
     y: Tensor,
+    wanted: Tensor | None,
 ) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -241,6 +278,15 @@ def _step(
     with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
         logits = module(channels_last(x))
     loss = F.cross_entropy(logits.float(), y, label_smoothing=training.label_smoothing)
+    if wanted is not None:
+        loss = torch.lerp(loss, _distance(logits.float(), wanted, training), training.distillation)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
+
+
+def _distance(logits: Tensor, wanted: Tensor, training: Training) -> Tensor:
+    """Return the divergence between softened answers, whose gradients are of the loss's size."""
+    soft, aim = (F.log_softmax(z / training.temperature, 1) for z in (logits, wanted))
+    divergence = F.kl_div(soft, aim, reduction="batchmean", log_target=True)
+    return divergence * training.temperature**2

@@ -28,6 +28,12 @@ def two_bit_network(digits) -> nn.Module:
     return compress(digits.network, policy, digits.plan, digits.data)
 
 
+def _distance(network: nn.Module, teacher: nn.Module, x: torch.Tensor) -> float:
+    """Mean squared difference of the answers."""
+    with torch.inference_mode():
+        return float((network.eval()(x) - teacher.eval()(x)).square().mean())
+
+
 class TestAccuracy:
     def test_every_image_counts_once(self, digits):
         split = digits.data.validation
@@ -70,6 +76,33 @@ class TestFinetune:
         state = torch.random.get_rng_state()
         finetune(two_bit_network(digits), digits.data, SHORT, generator=seeded())
         assert torch.equal(torch.random.get_rng_state(), state)
+
+    def test_a_teacher_alone_is_learned_from(self, digits):
+        """All of the loss distilled, labels do not matter, and answers become the teacher's."""
+        train = digits.data.train
+        mixed = replace(digits.data, train=replace(train, labels=train.labels[::-1].copy()))
+        x = digits.data.tensor(digits.data.validation.images)
+        distilling = replace(SHORT, steps=80, distillation=1.0, augment=False)
+        teacher = copy.deepcopy(digits.network).train()
+        states, apart = [], []
+        for data in (digits.data, mixed):
+            network = two_bit_network(digits)
+            apart.append(_distance(network, digits.network, x))
+            finetune(network, data, distilling, generator=seeded(), teacher=teacher)
+            apart.append(_distance(network, digits.network, x))
+            states.append(network.state_dict())
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+        assert apart[1] < 0.5 * apart[0]
+        assert teacher.training
+        kept = digits.network.state_dict()
+        assert all(torch.equal(kept[key], t) for key, t in teacher.state_dict().items())
+
+    def test_distillation_is_a_share_and_needs_a_teacher(self, digits):
+        with pytest.raises(CallerError, match=r"distillation must lie in \[0, 1\], got 1.5"):
+            Training(distillation=1.5)
+        with pytest.raises(CallerError, match="needs a teacher"):
+            training = replace(SHORT, distillation=0.5)
+            finetune(two_bit_network(digits), digits.data, training, generator=seeded())
 
     def test_progress_is_told_at_every_step(self, digits):
         told: list[Progress] = []
