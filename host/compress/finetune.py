@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from typing import Literal
 
 import torch
@@ -98,13 +99,14 @@ def finetune(
 ) -> float | None:
     """Train in place; with `keep_best` end at the best epoch and return its validation accuracy.
 
-    The `teacher` is asked where the training distils, and stays as it is.
+    Where no epoch is better than the network was, it is left so. The `teacher` is asked where the
+    training distils, and stays as it is.
     """
     if teacher is None and training.distillation:
         raise CallerError("distillation needs a teacher")
     per_epoch = len(data.train) // min(training.batch_size, len(data.train))
     steps = training.epochs * per_epoch if training.steps is None else training.steps
-    best: tuple[float, dict[str, Tensor]] | None = None
+    best = _snapshot(module, data) if training.keep_best else None
     with _training(module, generator, training.place()), _asking(teacher, training) as ask:
         optimizer = _optimizer(module, training)
         batches = _endless(data, training, generator)
@@ -112,16 +114,20 @@ def finetune(
             x, y = next(batches)
             _step(module, optimizer, training, training.rate(step, steps), x, y, ask(x))
             validation = None
-            if training.keep_best and ((step + 1) % per_epoch == 0 or step + 1 == steps):
-                validation = ratio(accuracy(module, "validation", data))
-                if best is None or validation >= best[0]:
-                    best = validation, copy.deepcopy(module.state_dict())
+            if best and ((step + 1) % per_epoch == 0 or step + 1 == steps):
+                now = _snapshot(module, data)
+                validation, best = now[0], max(now, best, key=itemgetter(0))
             if on_progress:
                 on_progress(Progress(step + 1, steps, validation))
     if best is None:
         return None
     module.load_state_dict(best[1])
     return best[0]
+
+
+def _snapshot(module: nn.Module, data: Data) -> tuple[float, dict[str, Tensor]]:
+    """Return the validation accuracy of a network, and its tensors."""
+    return ratio(accuracy(module, "validation", data)), copy.deepcopy(module.state_dict())
 
 
 def accuracy(

@@ -104,6 +104,15 @@ class TestFinetune:
             training = replace(SHORT, distillation=0.5)
             finetune(two_bit_network(digits), digits.data, training, generator=seeded())
 
+    def test_the_best_epoch_stays_and_none_where_the_network_was_better(self, digits):
+        rough = replace(SHORT, steps=None, epochs=2, lr=10.0, keep_best=True)
+        network = copy.deepcopy(digits.network)
+        before = accuracy(network, "validation", digits.data)
+        best = finetune(network, digits.data, rough, generator=seeded())
+        assert best == before[0] / before[1]
+        kept = digits.network.state_dict()
+        assert all(torch.equal(kept[key], t) for key, t in network.state_dict().items())
+
     def test_progress_is_told_at_every_step(self, digits):
         told: list[Progress] = []
         network = copy.deepcopy(digits.network)
