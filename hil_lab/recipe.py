@@ -84,7 +84,7 @@ class FinetuneTable:
     final_epochs: int = 5
     final_lr: float = 0.02
     batch_size: int = 128
-    # The share of the loss that asks for the uncompressed network's answers.
+    # The share of the loss that asks for the answers of the network that is compressed.
     distillation: float = 0.0
     # Solve the weights of compressed layers for the uncompressed ones' answers, before training.
     reconstruction: bool = True

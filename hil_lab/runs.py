@@ -20,7 +20,8 @@ from host.errors import CallerError, StoreError
 RECIPE, EVENTS, RESULT, RUN_FORMAT = "recipe.json", "events.jsonl", "result.json", 1
 # A search for all targets together, beside those named after their target; in a search's folder.
 FRONT, SURROGATE = "front", "surrogate.json"
-# The noise that weights bear; and networks trained between stages, by what is left of them.
+# The noise that weights bear, and how many can go by it; and networks trained between stages, by
+# what is left of them.
 NOISE, LOOSE, STAGES = "noise.safetensors", "loose.json", "stages"
 # In the folder of a finished program.
 NETWORK, POLICY, FINALIST = "network.safetensors", "policy.json", "finalist.json"

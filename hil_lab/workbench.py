@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from hil_lab.recipe import Recipe
 from hil_lab.runs import LOOSE, NOISE, Run
 from host.compress.finetune import Training
 from host.compress.patterns import MAGNITUDE
-from host.compress.variational import NoiseLearning, bearable, learn_noise
+from host.compress.variational import HALVINGS, NoiseLearning, bearable, learn_noise
 from host.data import Data, load_data
 from host.energy import AcceleratorEnergy, eyeriss
 from host.errors import PolicyError, StoreError
@@ -41,7 +42,7 @@ from host.train import default_training, train
 
 TRAINED = "network.safetensors"
 SENSITIVITY, RESIDUALS = "sensitivity.json", "residuals.json"
-# The share of images that loose weights may cost, before anything makes up for it.
+# The share of images that loose weights may cost, solved and not yet trained.
 BEARABLE = 0.01
 
 
@@ -176,12 +177,16 @@ class Workbench:
 
     def _bearable(self, log_alpha: Mapping[str, Tensor]) -> dict[str, int]:
         lost = ExpectedLoss(self.subject, self.recipe.validation_images or None)
+        tries = itertools.count(1)
+        with self.reporter.progress("loose", f"{len(log_alpha)} layers", HALVINGS) as advance:
 
-        def lost_without(shares: Mapping[str, int]) -> float:
-            wishes = {name: Choice(pruner=MAGNITUDE, zeros=share) for name, share in shares.items()}
-            return lost(self.space.policy(wishes))
+            def lost_without(shares: Mapping[str, int]) -> float:
+                wishes = {n: Choice(pruner=MAGNITUDE, zeros=share) for n, share in shares.items()}
+                found = lost(self.space.policy(wishes))
+                advance(next(tries), "")
+                return found
 
-        return bearable(log_alpha, lost_without, BEARABLE)
+            return bearable(log_alpha, lost_without, BEARABLE)
 
     def _learned_noise(self) -> dict[str, Tensor]:
         subject, how = self.subject, NoiseLearning()

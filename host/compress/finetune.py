@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import itemgetter
 from typing import Literal
 
 import torch
@@ -106,7 +105,9 @@ def finetune(
         raise CallerError("distillation needs a teacher")
     per_epoch = len(data.train) // min(training.batch_size, len(data.train))
     steps = training.epochs * per_epoch if training.steps is None else training.steps
-    best = _snapshot(module, data) if training.keep_best else None
+    best: tuple[float, dict[str, Tensor]] | None = None
+    if training.keep_best:
+        best = _validation(module, data), copy.deepcopy(module.state_dict())
     with _training(module, generator, training.place()), _asking(teacher, training) as ask:
         optimizer = _optimizer(module, training)
         batches = _endless(data, training, generator)
@@ -115,8 +116,9 @@ def finetune(
             _step(module, optimizer, training, training.rate(step, steps), x, y, ask(x))
             validation = None
             if best and ((step + 1) % per_epoch == 0 or step + 1 == steps):
-                now = _snapshot(module, data)
-                validation, best = now[0], max(now, best, key=itemgetter(0))
+                validation = _validation(module, data)
+                if validation >= best[0]:
+                    best = validation, copy.deepcopy(module.state_dict())
             if on_progress:
                 on_progress(Progress(step + 1, steps, validation))
     if best is None:
@@ -125,9 +127,8 @@ def finetune(
     return best[0]
 
 
-def _snapshot(module: nn.Module, data: Data) -> tuple[float, dict[str, Tensor]]:
-    """Return the validation accuracy of a network, and its tensors."""
-    return ratio(accuracy(module, "validation", data)), copy.deepcopy(module.state_dict())
+def _validation(module: nn.Module, data: Data) -> float:
+    return ratio(accuracy(module, "validation", data))
 
 
 def accuracy(

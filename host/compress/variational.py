@@ -33,7 +33,7 @@ _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695
 # Weights of no size have noise of some size.
 _LEAST_SQUARE = 1e-16
 # How often `bearable` halves what is in question: to the 256th part of all weights.
-_HALVINGS = 8
+HALVINGS = 8
 # An output keeps one weight at least (host.compress.patterns).
 _MOST_PER_CENT = 99
 
@@ -145,7 +145,7 @@ def bearable(
     """
     ranked = np.sort(np.concatenate([values.numpy().ravel() for values in log_alpha.values()]))
     found, fewest, gone = dict.fromkeys(log_alpha, 0), 0.0, 1.0
-    for _ in range(_HALVINGS):
+    for _ in range(HALVINGS):
         middle = (fewest + gone) / 2
         shares = _looser_than(log_alpha, float(ranked[int((1 - middle) * len(ranked))]))
         if lost(shares) <= most:
