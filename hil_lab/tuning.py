@@ -19,6 +19,7 @@ def tune(bench: Workbench, network: nn.Module, policy: Policy, epochs: int, what
         batch_size=tuning.batch_size,
         lr=tuning.final_lr,
         distillation=tuning.distillation,
+        half=tuning.half and all(p.mode == "fp32" for p in policy.layers),
         keep_best=True,
     )
     generator = torch.Generator().manual_seed(seed_of(policy, seed))

@@ -20,7 +20,7 @@ CIFAR = Training(
     warmup=0.15,
     label_smoothing=0.1,
     keep_best=True,
-    half=True,
+    half=None,
 )
 # From about a million parameters on a network learns 40,000 images by heart.
 CIFAR_LARGE = replace(CIFAR, cutout_px=8)

@@ -28,8 +28,8 @@ class Training:
     """How to train; the defaults are Galen's final fine-tuning.
 
     `steps` overrides `epochs`; `warmup` is the share of steps over which the rate rises linearly;
-    `cutout_px` blackens a square of that side in every image (DeVries and Taylor 2017). On a GPU
-    `half` multiplies in bfloat16, which quantized layers, whose sums are exact, must not.
+    `cutout_px` blackens a square of that side in every image (DeVries and Taylor 2017). `half`
+    multiplies in bfloat16, which quantized layers, whose sums are exact, must not; None: on a GPU.
     `distillation` is the share of the loss that asks for a teacher's answers instead of the labels,
     both softened by `temperature` (Hinton et al. 2015, arXiv 1503.02531).
     """
@@ -50,7 +50,7 @@ class Training:
     distillation: float = 0.0
     temperature: float = 4.0
     keep_best: bool = False
-    half: bool = False
+    half: bool | None = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
@@ -68,6 +68,12 @@ class Training:
             return self.lr
         share = (step - rising) / max(steps - rising, 1)
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * share))
+
+    def arithmetic(self) -> torch.autocast:
+        """Return what multiplies as this training does, while it is entered."""
+        place = self.place().type
+        half = place == "cuda" if self.half is None else self.half
+        return torch.autocast(place, torch.bfloat16, enabled=half)
 
     def place(self) -> torch.device:
         """Return where to train: on a GPU where there is one, unless told otherwise."""
@@ -228,15 +234,15 @@ def _asking(teacher: nn.Module | None, training: Training) -> Iterator[Ask]:
     before = place_of(teacher)
     with evaluating(teacher.to(training.place())):
         try:
-            yield partial(_answers, teacher)
+            yield partial(_answers, teacher, training)
         finally:
             teacher.to(before)
 
 
-def _answers(teacher: nn.Module, x: Tensor) -> Tensor:
-    with torch.no_grad():
+def _answers(teacher: nn.Module, training: Training, x: Tensor) -> Tensor:
+    with torch.no_grad(), training.arithmetic():
         answers: Tensor = teacher(channels_last(x))
-    return answers
+    return answers.float()
 
 
 def _optimizer(module: nn.Module, training: Training) -> torch.optim.Optimizer:
@@ -281,8 +287,7 @@ def _step(
 ) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
-    half = training.half and x.is_cuda
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+    with training.arithmetic():
         logits = module(channels_last(x))
     loss = F.cross_entropy(logits.float(), y, label_smoothing=training.label_smoothing)
     if wanted is not None:

@@ -104,6 +104,36 @@ class TestFinetune:
             training = replace(SHORT, distillation=0.5)
             finetune(two_bit_network(digits), digits.data, training, generator=seeded())
 
+    def test_half_multiplies_in_bfloat16_and_keeps_weights_whole(self, digits):
+        seen: set[torch.dtype] = set()
+
+        def look(layer: nn.Module, inputs: object, answers: torch.Tensor) -> None:
+            if layer.training:
+                seen.add(answers.dtype)
+
+        kept = []
+        for half in (False, True):
+            network = copy.deepcopy(digits.network)
+            network.get_submodule(digits.graph.layers[0].name).register_forward_hook(look)
+            finetune(network, digits.data, replace(SHORT, half=half), generator=seeded())
+            assert seen == {torch.bfloat16 if half else torch.float32}
+            seen.clear()
+            kept.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+        start = torch.cat([p.detach().flatten() for p in digits.network.parameters()])
+        whole, halves = (weights - start for weights in kept)
+        assert halves.dtype == torch.float32
+        assert 0 < float((halves - whole).norm()) < 0.1 * float(whole.norm())
+
+    def test_a_teacher_is_asked_in_bfloat16_too(self, digits):
+        seen: set[torch.dtype] = set()
+        teacher = copy.deepcopy(digits.network)
+        first = teacher.get_submodule(digits.graph.layers[0].name)
+        first.register_forward_hook(lambda layer, inputs, answers: seen.add(answers.dtype))
+        training = replace(SHORT, half=True, distillation=0.5)
+        network = copy.deepcopy(digits.network)
+        finetune(network, digits.data, training, generator=seeded(), teacher=teacher)
+        assert seen == {torch.bfloat16}
+
     def test_the_best_epoch_stays_and_none_where_the_network_was_better(self, digits):
         rough = replace(SHORT, steps=None, epochs=2, lr=10.0, keep_best=True)
         network = copy.deepcopy(digits.network)

@@ -1,0 +1,53 @@
+"""What a recipe says of training reaches the trainer, and halves nothing that is quantized."""
+
+from __future__ import annotations
+
+import pytest
+
+from hil_lab import tuning
+from hil_lab.commands.search import recipe_path
+from hil_lab.console import Silent
+from hil_lab.recipe import read_recipe
+from hil_lab.runs import start_run
+from hil_lab.workbench import Workbench, versions
+from host.compress.finetune import Training
+from host.policy import Choice, Policy
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
+    """The trainings that were asked for, none of which is done."""
+    found: list[Training] = []
+
+    def note(module: object, data: object, training: Training, **_: object) -> float:
+        found.append(training)
+        return 0.5
+
+    monkeypatch.setattr(tuning, "finetune", note)
+    return found
+
+
+def bench_of(runs: object, **keys: object) -> Workbench:
+    given = {"train.epochs": 1, "runs": str(runs), **keys}
+    return Workbench(start_run(read_recipe(recipe_path("digits"), given), versions()), Silent())
+
+
+def test_only_what_is_not_quantized_trains_in_bfloat16(
+    tmp_path: object, asked: list[Training]
+) -> None:
+    bench = bench_of(tmp_path, **{"finetune.half": True, "finetune.distillation": 0.25})
+    whole = bench.space.policy({})
+    first = bench.subject.graph.layers[0]
+    mixed = bench.space.policy({first.name: Choice(first.out_channels, "int8", 8, 8)})
+    assert mixed != whole
+    for policy in (whole, mixed):
+        tuning.tune(bench, bench.network, policy, 3, "a network")
+    assert [t.half for t in asked] == [True, False]
+    assert {(t.epochs, t.distillation) for t in asked} == {(3, 0.25)}
+
+
+def test_nothing_trains_in_bfloat16_unless_asked(tmp_path: object, asked: list[Training]) -> None:
+    bench = bench_of(tmp_path)
+    policy: Policy = bench.space.policy({})
+    tuning.tune(bench, bench.network, policy, 1, "a network")
+    assert [t.half for t in asked] == [False]
