@@ -54,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.DEBUG if arguments.debug else logging.WARNING)
     # Imported here: the agent's base install has no host package extras to import.
     from host.errors import CallerError, HilError
+    from host.memory import keep_freed_memory
 
+    keep_freed_memory()
     try:
         return COMMANDS[arguments.command].load()(arguments)
     except HilError as e:
