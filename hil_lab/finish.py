@@ -123,11 +123,12 @@ def trained(stages: Stages, finalist: Finalist, folder: Path) -> tuple[nn.Module
     """Return the finished network of a policy and its validation accuracy; kept in its folder."""
     bench = stages.bench
     network = stages.of(finalist.policy).compressed(finalist.policy)
-    epochs = 0 if finalist.name == FP32 else bench.recipe.finetune.final_epochs
+    tuning = bench.recipe.finetune
+    epochs = 0 if finalist.name == FP32 else tuning.final_epochs
     kept = folder / NETWORK
     if not kept.is_file():
         if epochs:
-            tune(bench, network, finalist.policy, epochs, finalist.name)
+            tune(bench, network, finalist.policy, epochs, tuning.final_lr, finalist.name)
         save_network(network, kept)
         run_path = (folder / POLICY).relative_to(bench.run.folder)
         bench.run.write(str(run_path), finalist.policy.to_dict())

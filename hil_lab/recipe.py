@@ -81,6 +81,7 @@ class FinetuneTable:
     search_lr: float = 0.01
     # Of the network between two stages, where a strategy has stages.
     stage_epochs: int = 5
+    stage_lr: float = 0.02
     final_epochs: int = 5
     final_lr: float = 0.02
     batch_size: int = 128

@@ -53,10 +53,10 @@ class Stages:
         return self.bench.run.path(STAGES, policy.pruning_digest(), NETWORK)
 
     def _train(self, start: Policy) -> nn.Module:
-        subject, epochs = self.bench.subject, self.bench.recipe.finetune.stage_epochs
+        subject, tuning = self.bench.subject, self.bench.recipe.finetune
         small = subject.compressed(start)
-        if epochs:
-            tune(self.bench, small, start, epochs, "between stages")
+        if tuning.stage_epochs:
+            tune(self.bench, small, start, tuning.stage_epochs, tuning.stage_lr, "between stages")
         plan = subject.plan_of(start)
         removed = plan.removed(kept_channels(subject.network, start, plan))
         return spread(small, subject.network, removed)

@@ -11,13 +11,15 @@ from host.evaluate import seed_of
 from host.policy import Policy
 
 
-def tune(bench: Workbench, network: nn.Module, policy: Policy, epochs: int, what: str) -> None:
+def tune(
+    bench: Workbench, network: nn.Module, policy: Policy, epochs: int, lr: float, what: str
+) -> None:
     """Train a policy's network in place; its best epoch on validation images stays."""
     tuning, seed = bench.recipe.finetune, bench.recipe.search.seed
     training = Training(
         epochs=epochs,
         batch_size=tuning.batch_size,
-        lr=tuning.final_lr,
+        lr=lr,
         distillation=tuning.distillation,
         half=tuning.half and all(p.mode == "fp32" for p in policy.layers),
         keep_best=True,

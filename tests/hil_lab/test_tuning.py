@@ -41,13 +41,13 @@ def test_only_what_is_not_quantized_trains_in_bfloat16(
     mixed = bench.space.policy({first.name: Choice(first.out_channels, "int8", 8, 8)})
     assert mixed != whole
     for policy in (whole, mixed):
-        tuning.tune(bench, bench.network, policy, 3, "a network")
+        tuning.tune(bench, bench.network, policy, 3, 0.1, "a network")
     assert [t.half for t in asked] == [True, False]
-    assert {(t.epochs, t.distillation) for t in asked} == {(3, 0.25)}
+    assert {(t.epochs, t.lr, t.distillation) for t in asked} == {(3, 0.1, 0.25)}
 
 
 def test_nothing_trains_in_bfloat16_unless_asked(tmp_path: object, asked: list[Training]) -> None:
     bench = bench_of(tmp_path)
     policy: Policy = bench.space.policy({})
-    tuning.tune(bench, bench.network, policy, 1, "a network")
+    tuning.tune(bench, bench.network, policy, 1, 0.1, "a network")
     assert [t.half for t in asked] == [False]
