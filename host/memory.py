@@ -1,7 +1,7 @@
 """Memory that is freed stays with the process, for the tensors of the next candidate.
 
 glibc gives large blocks back to the system at once and asks for them again at the next layer, which
-then pays for every page. Seven tenths of an evaluation of MobileNetV2 on CIFAR-10 were that.
+then pays for every page: three quarters of a pass of MobileNetV2 (docs/results.md).
 """
 
 from __future__ import annotations
