@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.append(here)  # where a recipe's own network is looked for
     logging.basicConfig(level=logging.DEBUG if arguments.debug else logging.WARNING)
     # Imported here: the agent's base install has no host package extras to import.
+    from host.allocator import keep_freed_memory
     from host.errors import CallerError, HilError
-    from host.memory import keep_freed_memory
 
     keep_freed_memory()
     try:

@@ -10,13 +10,13 @@ import sys
 
 import pytest
 
-from host import memory
+from host import allocator
 
 # Pages that are asked for while eight tensors of 64 MB follow each other: by default, and with the
 # setting, once the first few have settled. In a process of its own, since nothing undoes it.
 _PROGRAM = """
 import json, resource, torch
-from host.memory import keep_freed_memory
+from host.allocator import keep_freed_memory
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -44,4 +44,4 @@ def test_freed_tensors_are_taken_again() -> None:
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    assert memory.keep_freed_memory() is False
+    assert allocator.keep_freed_memory() is False
