@@ -87,7 +87,7 @@ class FinetuneTable:
     batch_size: int = 128
     # The share of the loss that asks for the answers of the network that is compressed.
     distillation: float = 0.0
-    # Train networks that are not quantized in bfloat16: twice as fast where the processor has it.
+    # Train networks that are not quantized in bfloat16: faster where the processor multiplies it.
     half: bool = False
     # Solve the weights of compressed layers for the uncompressed ones' answers, before training.
     reconstruction: bool = True

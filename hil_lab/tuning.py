@@ -7,6 +7,7 @@ from torch import nn
 
 from hil_lab.workbench import Workbench
 from host.compress.finetune import Training, finetune
+from host.compress.quantize import quant_layers
 from host.evaluate import seed_of
 from host.policy import Policy
 
@@ -21,7 +22,7 @@ def tune(
         batch_size=tuning.batch_size,
         lr=lr,
         distillation=tuning.distillation,
-        half=tuning.half and all(p.mode == "fp32" for p in policy.layers),
+        half=tuning.half and not quant_layers(network),
         keep_best=True,
     )
     generator = torch.Generator().manual_seed(seed_of(policy, seed))

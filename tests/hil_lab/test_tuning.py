@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from hil_lab import tuning
@@ -27,13 +29,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     return found
 
 
-def bench_of(runs: object, **keys: object) -> Workbench:
+def bench_of(runs: Path, **keys: object) -> Workbench:
     given = {"train.epochs": 1, "runs": str(runs), **keys}
     return Workbench(start_run(read_recipe(recipe_path("digits"), given), versions()), Silent())
 
 
 def test_only_what_is_not_quantized_trains_in_bfloat16(
-    tmp_path: object, asked: list[Training]
+    tmp_path: Path, asked: list[Training]
 ) -> None:
     bench = bench_of(tmp_path, **{"finetune.half": True, "finetune.distillation": 0.25})
     whole = bench.space.policy({})
@@ -41,12 +43,12 @@ def test_only_what_is_not_quantized_trains_in_bfloat16(
     mixed = bench.space.policy({first.name: Choice(first.out_channels, "int8", 8, 8)})
     assert mixed != whole
     for policy in (whole, mixed):
-        tuning.tune(bench, bench.network, policy, 3, 0.1, "a network")
+        tuning.tune(bench, bench.subject.compressed(policy), policy, 3, 0.1, "a network")
     assert [t.half for t in asked] == [True, False]
     assert {(t.epochs, t.lr, t.distillation) for t in asked} == {(3, 0.1, 0.25)}
 
 
-def test_nothing_trains_in_bfloat16_unless_asked(tmp_path: object, asked: list[Training]) -> None:
+def test_nothing_trains_in_bfloat16_unless_asked(tmp_path: Path, asked: list[Training]) -> None:
     bench = bench_of(tmp_path)
     policy: Policy = bench.space.policy({})
     tuning.tune(bench, bench.network, policy, 1, 0.1, "a network")

@@ -112,15 +112,18 @@ class TestFinetune:
                 seen.add(answers.dtype)
 
         kept = []
-        for half in (False, True):
+        for half in (False, None, True):
             network = copy.deepcopy(digits.network)
             network.get_submodule(digits.graph.layers[0].name).register_forward_hook(look)
-            finetune(network, digits.data, replace(SHORT, half=half), generator=seeded())
+            finetune(
+                network, digits.data, replace(SHORT, half=half, device="cpu"), generator=seeded()
+            )
             assert seen == {torch.bfloat16 if half else torch.float32}
             seen.clear()
             kept.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
         start = torch.cat([p.detach().flatten() for p in digits.network.parameters()])
-        whole, halves = (weights - start for weights in kept)
+        whole, unasked, halves = (weights - start for weights in kept)
+        assert torch.equal(unasked, whole)
         assert halves.dtype == torch.float32
         assert 0 < float((halves - whole).norm()) < 0.1 * float(whole.norm())
 
