@@ -87,6 +87,8 @@ class FinetuneTable:
     batch_size: int = 128
     # The share of the loss that asks for the answers of the network that is compressed.
     distillation: float = 0.0
+    # The side of a square that is blackened in every image (cutout), between stages and at the end.
+    cutout_px: int = 0
     # Train networks that are not quantized in bfloat16: faster where the processor multiplies it.
     half: bool = False
     # Solve the weights of compressed layers for the uncompressed ones' answers, before training.
@@ -95,6 +97,8 @@ class FinetuneTable:
     def __post_init__(self) -> None:
         if not 0 <= self.distillation <= 1:
             raise RecipeError(f"finetune.distillation: must lie in [0, 1], got {self.distillation}")
+        if self.cutout_px < 0:
+            raise RecipeError(f"finetune.cutout_px: must not be negative, got {self.cutout_px}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ def tune(
         epochs=epochs,
         batch_size=tuning.batch_size,
         lr=lr,
+        cutout_px=tuning.cutout_px,
         distillation=tuning.distillation,
         half=tuning.half and not quant_layers(network),
         keep_best=True,

@@ -37,7 +37,10 @@ def bench_of(runs: Path, **keys: object) -> Workbench:
 def test_only_what_is_not_quantized_trains_in_bfloat16(
     tmp_path: Path, asked: list[Training]
 ) -> None:
-    bench = bench_of(tmp_path, **{"finetune.half": True, "finetune.distillation": 0.25})
+    bench = bench_of(
+        tmp_path,
+        **{"finetune.half": True, "finetune.distillation": 0.25, "finetune.cutout_px": 3},
+    )
     whole = bench.space.policy({})
     first = bench.subject.graph.layers[0]
     mixed = bench.space.policy({first.name: Choice(first.out_channels, "int8", 8, 8)})
@@ -45,7 +48,8 @@ def test_only_what_is_not_quantized_trains_in_bfloat16(
     for policy in (whole, mixed):
         tuning.tune(bench, bench.subject.compressed(policy), policy, 3, 0.1, "a network")
     assert [t.half for t in asked] == [True, False]
-    assert {(t.epochs, t.lr, t.distillation) for t in asked} == {(3, 0.1, 0.25)}
+    told = {(t.epochs, t.lr, t.distillation, t.cutout_px) for t in asked}
+    assert told == {(3, 0.1, 0.25, 3)}
 
 
 def test_nothing_trains_in_bfloat16_unless_asked(tmp_path: Path, asked: list[Training]) -> None:
