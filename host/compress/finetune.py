@@ -112,9 +112,9 @@ def finetune(
     per_epoch = len(data.train) // min(training.batch_size, len(data.train))
     steps = training.epochs * per_epoch if training.steps is None else training.steps
     best: tuple[float, dict[str, Tensor]] | None = None
-    if training.keep_best:
-        best = _validation(module, data), copy.deepcopy(module.state_dict())
     with _training(module, generator, training.place()), _asking(teacher, training) as ask:
+        if training.keep_best:
+            best = _validation(module, data), copy.deepcopy(module.state_dict())
         optimizer = _optimizer(module, training)
         batches = _endless(data, training, generator)
         for step in range(steps):
