@@ -82,6 +82,8 @@ class FinetuneTable:
     # Of the network between two stages, where a strategy has stages.
     stage_epochs: int = 5
     stage_lr: float = 0.02
+    # The share of its steps over which the rate rises: high rates can undo what was solved.
+    stage_warmup: float = 0.0
     final_epochs: int = 5
     final_lr: float = 0.02
     batch_size: int = 128
@@ -97,6 +99,8 @@ class FinetuneTable:
     def __post_init__(self) -> None:
         if not 0 <= self.distillation <= 1:
             raise RecipeError(f"finetune.distillation: must lie in [0, 1], got {self.distillation}")
+        if not 0 <= self.stage_warmup <= 1:
+            raise RecipeError(f"finetune.stage_warmup: must lie in [0, 1], got {self.stage_warmup}")
         if self.cutout_px < 0:
             raise RecipeError(f"finetune.cutout_px: must not be negative, got {self.cutout_px}")
 

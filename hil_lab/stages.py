@@ -56,7 +56,8 @@ class Stages:
         subject, tuning = self.bench.subject, self.bench.recipe.finetune
         small = subject.compressed(start)
         if tuning.stage_epochs:
-            tune(self.bench, small, start, tuning.stage_epochs, tuning.stage_lr, "between stages")
+            epochs, lr, warmup = tuning.stage_epochs, tuning.stage_lr, tuning.stage_warmup
+            tune(self.bench, small, start, epochs, lr, "between stages", warmup=warmup)
         plan = subject.plan_of(start)
         removed = plan.removed(kept_channels(subject.network, start, plan))
         return spread(small, subject.network, removed)

@@ -13,14 +13,25 @@ from host.policy import Policy
 
 
 def tune(
-    bench: Workbench, network: nn.Module, policy: Policy, epochs: int, lr: float, what: str
+    bench: Workbench,
+    network: nn.Module,
+    policy: Policy,
+    epochs: int,
+    lr: float,
+    what: str,
+    *,
+    warmup: float = 0.0,
 ) -> None:
-    """Train a policy's network in place; its best epoch on validation images stays."""
+    """Train a policy's network in place; its best epoch on validation images stays.
+
+    The rate rises over the share `warmup` of all steps.
+    """
     tuning, seed = bench.recipe.finetune, bench.recipe.search.seed
     training = Training(
         epochs=epochs,
         batch_size=tuning.batch_size,
         lr=lr,
+        warmup=warmup,
         cutout_px=tuning.cutout_px,
         distillation=tuning.distillation,
         half=tuning.half and not quant_layers(network),

@@ -68,6 +68,7 @@ def test_demo_is_the_built_in_digits_recipe() -> None:
             'search.early_stop: counts answers; leave search.marking "counted"',
         ),
         (SMALL + "[measure]\nfleet = 'medan'", 'measure.fleet: unknown name "medan"; did you mean'),
+        (SMALL + "[finetune]\nstage_warmup = 1.5", "finetune.stage_warmup: must lie in [0, 1]"),
         (SMALL + "[finetune]\ncutout_px = -1", "finetune.cutout_px: must not be negative"),
         (SMALL + "model = 1", ""),
         ("model = ", ""),

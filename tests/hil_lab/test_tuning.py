@@ -11,6 +11,7 @@ from hil_lab.commands.search import recipe_path
 from hil_lab.console import Silent
 from hil_lab.recipe import read_recipe
 from hil_lab.runs import start_run
+from hil_lab.stages import Stages
 from hil_lab.workbench import Workbench, versions
 from host.compress.finetune import Training
 from host.policy import Choice, Policy
@@ -57,3 +58,12 @@ def test_nothing_trains_in_bfloat16_unless_asked(tmp_path: Path, asked: list[Tra
     policy: Policy = bench.space.policy({})
     tuning.tune(bench, bench.network, policy, 1, 0.1, "a network")
     assert [t.half for t in asked] == [False]
+
+
+def test_what_is_trained_between_stages_has_a_pace_of_its_own(
+    tmp_path: Path, asked: list[Training]
+) -> None:
+    pace = {"stage_epochs": 2, "stage_lr": 0.3, "stage_warmup": 0.5}
+    bench = bench_of(tmp_path, **{f"finetune.{key}": value for key, value in pace.items()})
+    Stages(bench).trained(bench.space.policy({}))
+    assert [(t.epochs, t.lr, t.warmup) for t in asked] == [(2, 0.3, 0.5)]
