@@ -27,7 +27,7 @@ from host.types import AccuracySource, Evaluation, Figure, Graph
 
 SEED_BITS = 63
 # Bumped when compressing, training or counting changes what a policy scores.
-COUNTS_VERSION = 2
+COUNTS_VERSION = 3
 # Gives the logits of a batch (its name, its images).
 Answers = Callable[[str, Tensor], Tensor]
 

@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from host.compress.finetune import channels_last
-from host.data import Data, Split
+from host.data import Data, Split, channels_last
 from host.types import Evaluation
 
 BATCH_IMAGES = 256

@@ -9,7 +9,7 @@ get their gradients straight through the rounding.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,8 @@ class QuantLayer(nn.Module):
     clip_ratio: Tensor
     act_low: Tensor
     act_high: Tensor
+    # What a value of each output channel is shaped as, to meet outputs.
+    _per_channel: ClassVar[tuple[int, ...]]
     _seen: list[Tensor] | None
 
     def _setup(self, source: nn.Conv2d | nn.Linear, weight_bits: int, act_bits: int) -> Self:
@@ -93,11 +95,11 @@ class QuantLayer(nn.Module):
     def input_codes(self, x: Tensor) -> Tensor:
         """Return the codes 0..n of an input: uint8."""
         with torch.no_grad():
-            return (self._centred(x * self.act_inverse) + self.act_zero).to(torch.uint8)
+            return (self._centre(x * self.act_inverse) + self.act_zero).to(torch.uint8)
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """Return an input as its codes represent it: float32."""
-        return self._centred(x * self.act_inverse) * self.act_scale
+        return self._centre(x * self.act_inverse) * self.act_scale
 
     def accumulate(self, x: Tensor) -> Tensor:
         """Return the exact sums of (code - zero) x weight code of an input: int32."""
@@ -123,20 +125,24 @@ class QuantLayer(nn.Module):
         with torch.no_grad():
             scale = self.weight_scale()
             codes = weight_codes(self.weight, self.weight_bits, scale)
-        weight = codes
-        scaled = x * self.act_inverse
-        centred = self._centred(scaled)
         if torch.is_grad_enabled():
-            per_channel = scale.view(-1, *[1] * (codes.ndim - 1))
-            weight = _straight_through(self.weight / per_channel, codes)
-            low, high = -self.act_zero - 0.5, self.act_levels - self.act_zero + 0.5
-            centred = _straight_through(scaled.clamp(low, high), centred)
-        sums = self._sums(centred, weight, codes)
-        return self._affine(sums, scale * self.act_scale)
+            return self._learning(x, codes, scale)
+        centred = self._centre(x * self.act_inverse)
+        return self._affine(self._sums(centred, codes, codes), scale * self.act_scale)
 
-    def _centred(self, scaled: Tensor) -> Tensor:
+    def _learning(self, x: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
+        """Answer so that gradients pass the rounding."""
+        scaled = x * self.act_inverse
+        per_channel = scale.view(-1, *[1] * (codes.ndim - 1))
+        weight = _straight_through(self.weight / per_channel, codes)
+        low, high = -self.act_zero - 0.5, self.act_levels - self.act_zero + 0.5
+        centred = _straight_through(scaled.clamp(low, high), self._centre(scaled.detach().clone()))
+        return self._affine(self._sums(centred, weight, codes), scale * self.act_scale)
+
+    def _centre(self, scaled: Tensor) -> Tensor:
+        """Round values, in steps from zero, to codes less that of zero; in place."""
         zero = self.act_zero
-        return torch.round(scaled.detach()).clamp_(-zero, self.act_levels - zero)
+        return scaled.round_().clamp_(-zero, self.act_levels - zero)
 
     def _sums(self, centred: Tensor, weight: Tensor, codes: Tensor) -> Tensor:
         """Sum exactly in evaluation, where float32 alone might round: by halves, or in float64."""
@@ -153,13 +159,17 @@ class QuantLayer(nn.Module):
     def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply the layer without its bias."""
 
-    @abstractmethod
     def _affine(self, sums: Tensor, scale: Tensor) -> Tensor:
-        """Multiply each output channel by its scale and add the bias."""
+        """Multiply each output channel by its scale and add the bias, in place."""
+        sums *= scale.view(self._per_channel)
+        bias = cast("Tensor | None", self.bias)
+        return sums if bias is None else sums.add_(bias.view(self._per_channel))
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
     """A convolution over integer codes."""
+
+    _per_channel = (-1, 1, 1)
 
     @classmethod
     def replacing(cls, conv: nn.Conv2d, weight_bits: int, act_bits: int) -> QuantConv2d:
@@ -181,13 +191,11 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
     def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
 
-    def _affine(self, sums: Tensor, scale: Tensor) -> Tensor:
-        out = sums * scale.view(-1, 1, 1)
-        return out if self.bias is None else out + self.bias.view(-1, 1, 1)
-
 
 class QuantLinear(QuantLayer, nn.Linear):
     """A linear layer over integer codes."""
+
+    _per_channel = (-1,)
 
     @classmethod
     def replacing(cls, linear: nn.Linear, weight_bits: int, act_bits: int) -> QuantLinear:
@@ -197,10 +205,6 @@ class QuantLinear(QuantLayer, nn.Linear):
 
     def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x, weight)
-
-    def _affine(self, sums: Tensor, scale: Tensor) -> Tensor:
-        out = sums * scale
-        return out if self.bias is None else out + self.bias
 
 
 def _straight_through(value: Tensor, code: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -128,6 +127,8 @@ class System:
     def of(cls, module: nn.Module, x: Tensor, wanted: Tensor, rows: Tensor) -> System:
         """Return the problem of a layer that reads x and is to answer `wanted` at `rows`."""
         inputs = _inputs(module, x, rows)
+        if isinstance(module, QuantLayer):
+            inputs = module.quantized_input(inputs)
         target = wanted.reshape(len(wanted), inputs.shape[0], -1).transpose(0, 1)
         mean_x = mean_y = None
         if module.bias is not None:
@@ -195,7 +196,6 @@ def _solve(module: nn.Module, x: Tensor, wanted: Tensor, rows: Tensor) -> None:
     if isinstance(module, QuantLayer):
         module.clip_ratio.copy_(best_clip_ratio(module.weight, module.weight_bits))
         module.fit_range(thinned(x))
-        x = module.quantized_input(x)
     if solvable(module):
         System.of(module, x, wanted, rows).solve(module)
 
@@ -284,21 +284,26 @@ def _inputs(module: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
     if isinstance(module, nn.Linear):
         return x.reshape(-1, x.shape[-1])[rows][None]
     assert isinstance(module, nn.Conv2d)
-    padded = F.pad(x, _padding(module))
-    (kh, kw), (sh, sw), (dh, dw) = module.kernel_size, module.stride, module.dilation
-    windows = padded.unfold(2, dh * (kh - 1) + 1, sh).unfold(3, dw * (kw - 1) + 1, sw)
-    windows = windows[..., ::dh, ::dw]
-    height, width = windows.shape[2:4]
-    image, place = rows // (height * width), rows % (height * width)
-    patches = windows[image, :, place // width, place % width]
-    split = patches.reshape(len(rows), module.groups, -1)
-    return split.transpose(0, 1)
+    height, width = x.shape[2:]
+    down, across = _taps(module, 0, height), _taps(module, 1, width)
+    line, column = rows // len(across), rows % len(across)
+    image, line = line // len(down), line % len(down)
+    down, across = down[line][:, :, None], across[column][:, None, :]
+    outside = (down < 0) | (down >= height) | (across < 0) | (across >= width)
+    # What is padded is read from the nearest place and then made zero, so that x is not copied.
+    down, across = down.clamp(0, height - 1), across.clamp(0, width - 1)
+    patches = x[image[:, None, None], :, down, across].masked_fill_(outside[..., None], 0.0)
+    split = patches.permute(0, 3, 1, 2).reshape(len(rows), module.groups, -1)
+    return split.transpose(0, 1).contiguous()
 
 
-def _padding(module: nn.Conv2d) -> tuple[int, int, int, int]:
+def _taps(module: nn.Conv2d, axis: int, size: int) -> Tensor:
+    """Return what outputs read along an axis: [outputs, taps]; -1 is the place before the first."""
     assert not isinstance(module.padding, str)
-    rows, columns = module.padding
-    return columns, columns, rows, rows
+    padding, dilation = module.padding[axis], module.dilation[axis]
+    taps = torch.arange(module.kernel_size[axis]) * dilation
+    first = torch.arange(-padding, size + padding - int(taps[-1]), module.stride[axis])
+    return first[:, None] + taps
 
 
 def unknowns(module: nn.Module) -> int:

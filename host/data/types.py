@@ -155,7 +155,7 @@ class Data:
 
     def calibration(self, count: int, *, seed: int = 0) -> Tensor:
         """Return `count` un-augmented training images as input, the same ones for a seed."""
-        return self.tensor(self.calibration_split(count, seed=seed).images)
+        return channels_last(self.tensor(self.calibration_split(count, seed=seed).images))
 
     def calibration_split(self, count: int, *, seed: int = 0) -> Split:
         """Return the images of `calibration` with their labels."""
@@ -164,3 +164,8 @@ class Data:
     def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Data:
         """Return the same images with other constants."""
         return replace(self, mean=mean, std=std)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return images stored pixel by pixel, in which CPU convolutions train a quarter faster."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x

@@ -78,7 +78,7 @@ class _Solved:
     def quantized(self, weight_bits: int, act_bits: int) -> float:
         """Return what is lost with so many bits: a share of the outputs' variance."""
         made = _quantized(self.layer, self._x, weight_bits, act_bits)
-        system = System.of(made, made.quantized_input(self._x), self._wanted, self._rows)
+        system = System.of(made, self._x, self._wanted, self._rows)
         system.solve(made)
         return system.loss(made.weight)
 

@@ -20,7 +20,13 @@ from host.compress.quantize import (
     quantize,
     quantized,
 )
-from host.compress.ranges import best_clip_ratio, best_range, weight_codes, weight_scales
+from host.compress.ranges import (
+    best_clip_ratio,
+    best_range,
+    thinned,
+    weight_codes,
+    weight_scales,
+)
 from host.errors import UnsupportedLayer
 from host.graph import trace
 from host.models import make_network
@@ -212,3 +218,11 @@ class TestReplacing:
     def test_a_layer_of_another_kind_is_refused(self):
         with pytest.raises(UnsupportedLayer, match="ConvTranspose2d"):
             quantized(nn.ConvTranspose2d(3, 3, 3), 8, 8)
+
+
+def test_samples_do_not_depend_on_how_images_are_stored():
+    x = signed_input(0, (5, 7, 40, 40))
+    apart, together = thinned(x), thinned(x.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(apart, together)
+    assert len(apart) < x.numel()
+    assert {float(x.min()), float(x.max())} <= set(apart.tolist())

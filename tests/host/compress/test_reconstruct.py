@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from host.compress import reconstruct
 from host.compress.candidate import compress, shaped
-from host.compress.reconstruct import teacher, unknowns
+from host.compress.reconstruct import System, flat, teacher, unknowns
 from host.data import load_data
 from host.graph import trace_with_plan
 from host.lower.targets import refusal
@@ -126,3 +129,25 @@ def test_correlated_inputs_have_a_factor(spread: float) -> None:
     factor = reconstruct._factor(gram)
     assert torch.equal(factor, factor.triu())
     assert torch.allclose(factor.mT @ factor @ gram, torch.eye(512).double(), atol=1e-6)
+
+
+@given(
+    groups=st.integers(1, 3),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+)
+def test_a_system_is_of_what_the_convolution_reads(
+    groups: int, kernel: Any, stride: Any, padding: Any, dilation: Any
+) -> None:
+    form: Any = dict(stride=stride, padding=padding, dilation=dilation)
+    conv = nn.Conv2d(2 * groups, 4 * groups, kernel, groups=groups, bias=False, **form)
+    x = torch.randn(3, 2 * groups, 7, 6, generator=torch.Generator().manual_seed(0))
+    patches = F.unfold(x, kernel, dilation, padding, stride).transpose(1, 2).flatten(0, 1)
+    rows = torch.randperm(len(patches), generator=torch.Generator().manual_seed(1))[:5]
+    read = patches[rows].reshape(len(rows), groups, -1).transpose(0, 1)
+    wanted = flat(conv(x)).detach()[rows]
+    found = System.of(conv, x, wanted, rows)
+    torch.testing.assert_close(found.gram, read.mT @ read / len(rows))
+    assert found.loss(conv.weight) == pytest.approx(0, abs=1e-4)
