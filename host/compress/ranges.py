@@ -54,7 +54,13 @@ def thinned(values: Tensor) -> Tensor:
     values = values.detach()
     places = torch.arange(0, values.numel(), (values.numel() // _SAMPLES) | 1)
     # Taken one by one, since flattening copies images whose pixels lie together.
-    return torch.cat([values.take(places), torch.stack(values.aminmax())])
+    return torch.cat([values.take(places), torch.stack(_as_they_lie(values).aminmax())])
+
+
+def _as_they_lie(values: Tensor) -> Tensor:
+    """Return images whose pixels lie together channels last; all else as it is."""
+    together = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
+    return values.permute(0, 2, 3, 1) if together else values
 
 
 def best_range(samples: Tensor, low: float, high: float, bits: int) -> tuple[float, float]:

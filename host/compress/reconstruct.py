@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -110,15 +110,13 @@ class System:
     """The least-squares problem of one layer's weights, per group of its channels.
 
     `gram` [groups, unknowns, unknowns] and `right` [groups, unknowns, outputs] are means over
-    samples, without the means `mean_x`, `mean_y` where a layer has a bias; `energy` and `variance`
-    are the mean square and the variance of the wanted outputs, summed over them; `taps` are the
-    unknowns of one input channel.
+    samples, without the means `mean_x`, `mean_y` where a layer has a bias; so are the wanted
+    outputs, `target` [groups, samples, outputs]. `taps` are the unknowns of one input channel.
     """
 
     gram: Tensor
     right: Tensor
-    energy: float
-    variance: float
+    target: Tensor
     taps: int
     mean_x: Tensor | None
     mean_y: Tensor | None
@@ -135,11 +133,19 @@ class System:
             mean_x, mean_y = inputs.mean(1, keepdim=True), target.mean(1, keepdim=True)
             inputs, target = inputs - mean_x, target - mean_y
         gram = inputs.mT @ inputs / len(rows)
-        energy = float(target.square().mean(1).sum())
-        variance = float(target.var(1, correction=0).sum())
         taps = math.prod(getattr(module, "kernel_size", (1,)))
         right = inputs.mT @ target / len(rows)
-        return cls(gram, right, energy, variance, taps, mean_x, mean_y)
+        return cls(gram, right, target, taps, mean_x, mean_y)
+
+    @cached_property
+    def energy(self) -> float:
+        """The mean square of the wanted outputs, summed over them."""
+        return float(self.target.square().mean(1).sum())
+
+    @cached_property
+    def variance(self) -> float:
+        """The variance of the wanted outputs, summed over them."""
+        return float(self.target.var(1, correction=0).sum())
 
     @property
     def damping(self) -> Tensor:
@@ -293,8 +299,8 @@ def _inputs(module: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
     # What is padded is read from the nearest place and then made zero, so that x is not copied.
     down, across = down.clamp(0, height - 1), across.clamp(0, width - 1)
     patches = x[image[:, None, None], :, down, across].masked_fill_(outside[..., None], 0.0)
-    split = patches.permute(0, 3, 1, 2).reshape(len(rows), module.groups, -1)
-    return split.transpose(0, 1).contiguous()
+    split: Tensor = patches.reshape(*patches.shape[:3], module.groups, -1)
+    return split.permute(3, 0, 4, 1, 2).contiguous().flatten(2)
 
 
 def _taps(module: nn.Conv2d, axis: int, size: int) -> Tensor:
