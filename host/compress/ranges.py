@@ -52,7 +52,8 @@ def best_clip_ratio(weight: Tensor, bits: int) -> Tensor:
 def thinned(values: Tensor) -> Tensor:
     """Return about 8192 of the values, evenly spread by an odd stride, and the two extremes."""
     values = values.detach()
-    places = torch.arange(0, values.numel(), (values.numel() // _SAMPLES) | 1)
+    stride = (values.numel() // _SAMPLES) | 1
+    places = torch.arange(0, values.numel(), stride, device=values.device)
     # Taken one by one, since flattening copies images whose pixels lie together.
     return torch.cat([values.take(places), torch.stack(_as_they_lie(values).aminmax())])
 
