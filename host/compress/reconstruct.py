@@ -110,8 +110,8 @@ class System:
     """The least-squares problem of one layer's weights, per group of its channels.
 
     `gram` [groups, unknowns, unknowns] and `right` [groups, unknowns, outputs] are means over
-    samples, without the means `mean_x`, `mean_y` where a layer has a bias; so are the wanted
-    outputs, `target` [groups, samples, outputs]. `taps` are the unknowns of one input channel.
+    samples, `target` [groups, samples, outputs] are the wanted outputs; all three are without the
+    means `mean_x`, `mean_y` where a layer has a bias. `taps` are the unknowns of one input channel.
     """
 
     gram: Tensor
