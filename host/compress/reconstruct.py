@@ -123,7 +123,10 @@ class System:
 
     @classmethod
     def of(cls, module: nn.Module, x: Tensor, wanted: Tensor, rows: Tensor) -> System:
-        """Return the problem of a layer that reads x and is to answer `wanted` at `rows`."""
+        """Return the problem of a layer that reads x and is to answer `wanted` at `rows`.
+
+        A quantized layer reads x as its codes represent it.
+        """
         inputs = _inputs(module, x, rows)
         if isinstance(module, QuantLayer):
             inputs = module.quantized_input(inputs)
@@ -292,8 +295,7 @@ def _inputs(module: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
     assert isinstance(module, nn.Conv2d)
     height, width = x.shape[2:]
     down, across = _taps(module, 0, height), _taps(module, 1, width)
-    line, column = rows // len(across), rows % len(across)
-    image, line = line // len(down), line % len(down)
+    image, line, column = torch.unravel_index(rows, (len(x), len(down), len(across)))
     down, across = down[line][:, :, None], across[column][:, None, :]
     outside = (down < 0) | (down >= height) | (across < 0) | (across >= width)
     # What is padded is read from the nearest place and then made zero, so that x is not copied.
