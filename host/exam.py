@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from host.data import Data, Split, channels_last
+from host.data import Data, Split
 from host.types import Evaluation
 
 BATCH_IMAGES = 256
@@ -51,7 +51,7 @@ class Exam:
     def batch(self, number: int) -> tuple[Tensor, np.ndarray]:
         """Return a batch as the network's input, and its labels."""
         part = self.images.take(slice(number * BATCH_IMAGES, (number + 1) * BATCH_IMAGES))
-        return channels_last(self.data.tensor(part.images)), part.labels
+        return self.data.tensor(part.images), part.labels
 
     def name(self, number: int) -> str:
         """Return what tells a batch from every other batch of this data set."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from host.compress.patterns import kept_weights
-from host.data import Data, Split, SplitName, channels_last
+from host.data import Data, Split, SplitName
 from host.errors import CallerError
 
 # Images -> the logits that are wanted of them, or None.
@@ -151,7 +151,7 @@ def accuracy(
     correct = 0
     with evaluating(module), torch.inference_mode():
         for x, labels in data.batches(chosen, batch_size, device=place_of(module)):
-            correct += int((module(channels_last(x)).argmax(1) == labels).sum())
+            correct += int((module(x).argmax(1) == labels).sum())
     return correct, len(chosen)
 
 
@@ -236,7 +236,7 @@ def _asking(teacher: nn.Module | None, training: Training) -> Iterator[Ask]:
 
 def _answers(teacher: nn.Module, training: Training, x: Tensor) -> Tensor:
     with torch.no_grad(), training.arithmetic():
-        answers: Tensor = teacher(channels_last(x))
+        answers: Tensor = teacher(x)
     return answers.float()
 
 
@@ -283,7 +283,7 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     with training.arithmetic():
-        logits = module(channels_last(x))
+        logits = module(x)
     loss = F.cross_entropy(logits.float(), y, label_smoothing=training.label_smoothing)
     if wanted is not None:
         loss = torch.lerp(loss, _distance(logits.float(), wanted, training), training.distillation)

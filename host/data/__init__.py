@@ -1,6 +1,6 @@
 """Data sets by name with fixed, disjoint splits; never downloads anything."""
 
 from host.data.load import DATASETS, load_data
-from host.data.types import Augmentation, Data, Split, SplitName, channels_last
+from host.data.types import Augmentation, Data, Split, SplitName
 
-__all__ = ["DATASETS", "Augmentation", "Data", "Split", "SplitName", "channels_last", "load_data"]
+__all__ = ["DATASETS", "Augmentation", "Data", "Split", "SplitName", "load_data"]

@@ -120,13 +120,16 @@ class Data:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
     def tensor(self, images: NDArray[np.uint8] | Tensor) -> Tensor:
-        """Turn uint8 images (N, H, W, C) into the network's float32 input (N, C, H, W)."""
+        """Turn uint8 images (N, H, W, C) into the network's float32 input (N, C, H, W).
+
+        They stay stored pixel by pixel, in which CPU convolutions train a quarter faster.
+        """
         pixels = torch.as_tensor(images).permute(0, 3, 1, 2).float()
         place = pixels.device
         scale = torch.tensor([1.0 / (255.0 * s) for s in self.std], device=place).view(1, -1, 1, 1)
         shifts = [m / s for m, s in zip(self.mean, self.std, strict=True)]
         shift = torch.tensor(shifts, device=place)
-        return (pixels * scale - shift.view(1, -1, 1, 1)).contiguous()
+        return pixels * scale - shift.view(1, -1, 1, 1)
 
     def batches(
         self,
@@ -155,7 +158,7 @@ class Data:
 
     def calibration(self, count: int, *, seed: int = 0) -> Tensor:
         """Return `count` un-augmented training images as input, the same ones for a seed."""
-        return channels_last(self.tensor(self.calibration_split(count, seed=seed).images))
+        return self.tensor(self.calibration_split(count, seed=seed).images)
 
     def calibration_split(self, count: int, *, seed: int = 0) -> Split:
         """Return the images of `calibration` with their labels."""
@@ -164,8 +167,3 @@ class Data:
     def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Data:
         """Return the same images with other constants."""
         return replace(self, mean=mean, std=std)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Return images stored pixel by pixel, in which CPU convolutions train a quarter faster."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
