@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,10 @@ class Program:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one search came to; `dense` are the whole networks in 8 and 16 bits."""
+    """What one search came to; `dense` are the whole networks in 8 and 16 bits.
+
+    `origin` are the digests of weights and images; outcomes kept before it was noted have none.
+    """
 
     network: str
     method: str
@@ -62,6 +65,7 @@ class Outcome:
     chosen: Program
     policy: Mapping[str, Any]
     versions: Mapping[str, str]
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Outcome:
@@ -119,6 +123,7 @@ def outcome(contest: Contest, trial: Trial) -> Outcome:
         _program(contest, chosen),
         chosen.to_dict(),
         present(),
+        contest.origin,
     )
     path.write_text(json.dumps(asdict(made)))
     return made

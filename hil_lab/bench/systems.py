@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ class Final:
     """What one search hands over for a target, which is a share of fp32's latency.
 
     `measurements` are distinct programs, those before the search among them; `evaluations` are
-    distinct policies, and `seconds` what counting them took.
+    distinct policies, and `seconds` what counting them took. `origin` are the digests of weights
+    and images; finals kept before it was noted have none.
     """
 
     network: str
@@ -52,6 +53,7 @@ class Final:
     evaluations: int
     seconds: float
     policy: dict[str, Any]
+    origin: dict[str, Any] = field(default_factory=dict)
 
 
 def report(options: Options) -> Report:
@@ -130,6 +132,7 @@ def _final(contest: Contest, policy: Policy, scored: Evaluation, method: str) ->
         evaluations=1,
         seconds=scored.seconds,
         policy=policy.to_dict(),
+        origin=contest.origin,
     )
 
 

@@ -27,7 +27,8 @@ from hil_lab.workbench import Workbench, versions
 from host.compress.finetune import Training
 from host.cost import LATENCY
 from host.errors import CallerError, StoreError
-from host.evaluate import Evaluator, Figures
+from host.evaluate import COUNTS_VERSION, Evaluator, Figures
+from host.identity import data_digest, network_digest
 from host.kernel_times import KernelTimes, time_kernels, timed_programs
 from host.layer_events import Events
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
@@ -44,6 +45,8 @@ from host.types import Evaluation
 
 TARGET = "cortex-a72"
 VALIDATION_IMAGES = 500
+# What the trials of a folder are of, in their run.
+ORIGIN = "origin.json"
 # For what shared layers send.
 MEMORY_BYTES = 1 << 30
 
@@ -90,7 +93,29 @@ class Contest:
         # The same folder may be named in several ways.
         if self.overrides and replace(kept.recipe, runs=self._asked.runs) != self._asked:
             raise CallerError(f"{self.folder} holds trials of other keys; name another --out")
-        return Workbench(kept, self.reporter)
+        bench = Workbench(kept, self.reporter)
+        self._claim(bench)
+        return bench
+
+    def _claim(self, bench: Workbench) -> None:
+        """Tie the folder to its weights, images and counting: what was kept of others is none."""
+        now = {
+            "weights": network_digest(bench.network),
+            "images": data_digest(bench.data),
+            "counting": COUNTS_VERSION,
+        }
+        if not bench.run.path(ORIGIN).is_file():
+            bench.run.write(ORIGIN, now)
+        kept = bench.run.read(ORIGIN)
+        if other := [name for name, value in now.items() if kept.get(name) != value]:
+            raise CallerError(
+                f"{self.folder} holds trials of other {' and '.join(other)}; name another --out"
+            )
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Digests of the weights and images that all trials are of, and how they are counted."""
+        return self.bench.run.read(ORIGIN)
 
     @property
     def recipe(self) -> Recipe:

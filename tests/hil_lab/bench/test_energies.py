@@ -65,6 +65,7 @@ def test_a_missing_outcome_is_searched_for_and_counted_on_test_images(tmp_path: 
     method = Method("composite", "composite", 3, {"hidden": [16, 16], "rainbow_hidden": 8})
     found = outcome(contest, Trial("digits-vit", method, 1.0, 1))
     assert found.images == len(contest.bench.data.test) and found.episodes == 3
+    assert found.origin == contest.origin and found.origin["weights"]
     assert found.dense_8.energy_mj < found.dense_16.energy_mj
     policy = Policy.from_dict(found.policy)
     assert found.chosen.energy_mj == contest.bench.energy(policy)

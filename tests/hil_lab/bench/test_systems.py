@@ -33,6 +33,7 @@ def test_the_best_policy_for_the_target_is_counted_on_test_images(contest: Conte
     network = contest.bench.subject.compressed(policy)
     assert found.test == ratio(accuracy(network, "test", contest.bench.data))
     assert found.evaluations == len({e.policy.digest() for e in episodes})
+    assert found.origin == contest.origin
     assert found.latency_ms == top.latency_ms and found.energy_mj > 0
 
 

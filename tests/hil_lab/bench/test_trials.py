@@ -14,7 +14,9 @@ from hil_lab.bench.search import report
 from hil_lab.bench.trace import Trace
 from hil_lab.bench.trials import Contest, Trial, read_episodes, trials
 from hil_lab.console import Silent
+from hil_lab.workbench import save_network
 from host.errors import CallerError
+from host.models import make_network
 from tests.hil_lab.bench.test_curves import TRACE
 
 QUICK = {"generations": 4, "population": 6, "offspring": 6, "design": 4}
@@ -68,6 +70,20 @@ def test_trials_of_other_keys_need_another_folder(contest: Contest) -> None:
     with pytest.raises(CallerError, match="name another --out"):
         _ = other.bench
     assert Contest("digits-vit", contest.folder, {}, Silent()).bench.recipe.train.epochs == 2
+
+
+def test_trials_of_other_weights_need_another_folder(tmp_path: Path, contest: Contest) -> None:
+    weights = tmp_path / "weights.safetensors"
+    keys = {"checkpoint": str(weights)}
+    save_network(contest.bench.network, weights)
+    first = Contest("digits-vit", tmp_path, keys, Silent())
+    assert first.origin == contest.origin
+    again = Contest("digits-vit", tmp_path, {}, Silent())
+    assert again.origin == first.origin
+    changed = make_network("digits-vit", classes=10, input_shape=(1, 8, 8), seed=7)
+    save_network(changed, weights)
+    with pytest.raises(CallerError, match="trials of other weights; name another --out"):
+        _ = Contest("digits-vit", tmp_path, {}, Silent()).bench
 
 
 def test_fronts_are_searched_once_for_all_targets() -> None:
