@@ -23,6 +23,8 @@ FRONT, SURROGATE = "front", "surrogate.json"
 # The noise that weights bear, and how many can go by it; and networks trained between stages, by
 # what is left of them.
 NOISE, LOOSE, STAGES = "noise.safetensors", "loose.json", "stages"
+# Digests of the weights and images that all figures of a run are of.
+ORIGIN = "origin.json"
 # In the folder of a finished program.
 NETWORK, POLICY, FINALIST = "network.safetensors", "policy.json", "finalist.json"
 
@@ -71,6 +73,25 @@ class Run:
                 f"cannot write {path}: {e.strerror}; free some space, then: hil-lab resume "
                 f"{self.folder}"
             ) from e
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What the run was tied to: digests by what they are of; none before its first work."""
+        return self.read(ORIGIN) if self.path(ORIGIN).is_file() else {}
+
+    def tie(self, what: str, identity: str) -> None:
+        """Tie the run to what its figures are of; raises CallerError where it was another.
+
+        A checkpoint or an image that changed between two sittings would mix figures of both.
+        """
+        kept = self.origin
+        if what not in kept:
+            self.write(ORIGIN, {**kept, what: identity})
+        elif kept[what] != identity:
+            raise CallerError(
+                f"{self.folder} holds figures of other {what} than there are now; put those back, "
+                "or begin in another folder"
+            )
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append a line to the run's log of events."""

@@ -25,6 +25,7 @@ from host.energy import AcceleratorEnergy, eyeriss
 from host.errors import PolicyError, StoreError
 from host.evaluate import Subject
 from host.graph import trace_with_plan
+from host.identity import data_digest, network_digest
 from host.lower.importer import import_module
 from host.lower.objects import default_cache
 from host.lower.targets import refusal
@@ -67,7 +68,9 @@ class Workbench:
     @cached_property
     def data(self) -> Data:
         """The data set, normalised for the network."""
-        return load_data(self.recipe.data, self.recipe.data_dir)
+        data = load_data(self.recipe.data, self.recipe.data_dir)
+        self.run.tie("images", data_digest(data))
+        return data
 
     @cached_property
     def network(self) -> nn.Module:
@@ -85,6 +88,7 @@ class Workbench:
             # What has no kernel is found out before hours of training.
             import_module(network, data.input_shape)
             network = self._train(kept)
+        self.run.tie("weights", network_digest(network))
         return network.eval()
 
     def _train(self, kept: Path) -> nn.Module:

@@ -65,7 +65,7 @@ class Outcome:
     chosen: Program
     policy: Mapping[str, Any]
     versions: Mapping[str, str]
-    origin: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Outcome:

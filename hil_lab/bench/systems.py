@@ -53,7 +53,7 @@ class Final:
     evaluations: int
     seconds: float
     policy: dict[str, Any]
-    origin: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 def report(options: Options) -> Report:

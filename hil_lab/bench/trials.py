@@ -28,7 +28,6 @@ from host.compress.finetune import Training
 from host.cost import LATENCY
 from host.errors import CallerError, StoreError
 from host.evaluate import COUNTS_VERSION, Evaluator, Figures
-from host.identity import data_digest, network_digest
 from host.kernel_times import KernelTimes, time_kernels, timed_programs
 from host.layer_events import Events
 from host.layer_times import LayerTimes, profile_layers, uniform_programs
@@ -45,8 +44,6 @@ from host.types import Evaluation
 
 TARGET = "cortex-a72"
 VALIDATION_IMAGES = 500
-# What the trials of a folder are of, in their run.
-ORIGIN = "origin.json"
 # For what shared layers send.
 MEMORY_BYTES = 1 << 30
 
@@ -94,28 +91,14 @@ class Contest:
         if self.overrides and replace(kept.recipe, runs=self._asked.runs) != self._asked:
             raise CallerError(f"{self.folder} holds trials of other keys; name another --out")
         bench = Workbench(kept, self.reporter)
-        self._claim(bench)
+        bench.run.tie("counting", f"{COUNTS_VERSION}")
         return bench
 
-    def _claim(self, bench: Workbench) -> None:
-        """Tie the folder to its weights, images and counting: what was kept of others is none."""
-        now = {
-            "weights": network_digest(bench.network),
-            "images": data_digest(bench.data),
-            "counting": COUNTS_VERSION,
-        }
-        if not bench.run.path(ORIGIN).is_file():
-            bench.run.write(ORIGIN, now)
-        kept = bench.run.read(ORIGIN)
-        if other := [name for name, value in now.items() if kept.get(name) != value]:
-            raise CallerError(
-                f"{self.folder} holds trials of other {' and '.join(other)}; name another --out"
-            )
-
     @property
-    def origin(self) -> dict[str, Any]:
+    def origin(self) -> dict[str, str]:
         """Digests of the weights and images that all trials are of, and how they are counted."""
-        return self.bench.run.read(ORIGIN)
+        _ = self.bench.network
+        return self.bench.run.origin
 
     @property
     def recipe(self) -> Recipe:

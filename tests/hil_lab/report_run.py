@@ -56,6 +56,8 @@ def write_run(root: Path, fake: Fake | None = None) -> Run:
     recipe = Recipe(fake.model, "digits", board=names, search=table, measure=measure)
     versions = {"python": "3.11.0", "hil-lab": "0.1.0", "torch": "2.13.0"}
     run.write(RECIPE, {"format": 1, "recipe": recipe.to_dict(), "versions": versions})
+    run.tie("images", "1" * 64)
+    run.tie("weights", "2" * 64)
     run.path("events.jsonl").write_text('{"at": "2026-01-01T10:00:00+00:00", "event": "trained"}\n')
     run.write("sensitivity.json", sensitivity())
     with closing(Store(run.folder.parent / "store.db")) as store:

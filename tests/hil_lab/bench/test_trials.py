@@ -82,8 +82,8 @@ def test_trials_of_other_weights_need_another_folder(tmp_path: Path, contest: Co
     assert again.origin == first.origin
     changed = make_network("digits-vit", classes=10, input_shape=(1, 8, 8), seed=7)
     save_network(changed, weights)
-    with pytest.raises(CallerError, match="trials of other weights; name another --out"):
-        _ = Contest("digits-vit", tmp_path, {}, Silent()).bench
+    with pytest.raises(CallerError, match="figures of other weights"):
+        _ = Contest("digits-vit", tmp_path, {}, Silent()).bench.network
 
 
 def test_fronts_are_searched_once_for_all_targets() -> None:
