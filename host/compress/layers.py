@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from host.compress import integer
 from host.compress.ranges import TINY, best_range, thinned, weight_codes, weight_scales
 
 EXACT_FLOAT32 = 2**24  # integers up to here are exact in float32, and so are sums that stay below
@@ -127,8 +128,7 @@ class QuantLayer(nn.Module):
             codes = weight_codes(self.weight, self.weight_bits, scale)
         if torch.is_grad_enabled():
             return self._learning(x, codes, scale)
-        centred = self._centre(x * self.act_inverse)
-        return self._affine(self._sums(centred, codes, codes), scale * self.act_scale)
+        return self._affine(self._sums(x, codes), scale * self.act_scale)
 
     def _learning(self, x: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
         """Answer so that gradients pass the rounding."""
@@ -137,27 +137,43 @@ class QuantLayer(nn.Module):
         weight = _straight_through(self.weight / per_channel, codes)
         low, high = -self.act_zero - 0.5, self.act_levels - self.act_zero + 0.5
         centred = _straight_through(scaled.clamp(low, high), self._centre(scaled.detach().clone()))
-        return self._affine(self._sums(centred, weight, codes), scale * self.act_scale)
+        sums = self._linear(centred, weight)
+        if not self.training:
+            sums = sums + (self._sums(x, codes) - sums).detach()
+        return self._affine(sums, scale * self.act_scale)
 
     def _centre(self, scaled: Tensor) -> Tensor:
         """Round values, in steps from zero, to codes less that of zero; in place."""
         zero = self.act_zero
         return scaled.round_().clamp_(-zero, self.act_levels - zero)
 
-    def _sums(self, centred: Tensor, weight: Tensor, codes: Tensor) -> Tensor:
-        """Sum exactly in evaluation, where float32 alone might round: by halves, or in float64."""
-        largest = float(codes.abs().flatten(1).sum(1).max())
-        if self.training or self.act_levels * largest < EXACT_FLOAT32:
-            return self._linear(centred, weight)
+    def _sums(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Sum exactly where float32 alone might round: by halves of codes, or in float64."""
+        zero = self.act_zero
+        codes = self._centre(x * self.act_inverse).add_(zero)
+        largest = float(weight.abs().flatten(1).sum(1).max())
+        if self.act_levels * largest < EXACT_FLOAT32:
+            return self._product(codes, zero, weight)
         if _NIBBLE * largest < EXACT_FLOAT32:
-            upper = torch.floor(centred / _NIBBLE)
-            lower = self._linear(centred - _NIBBLE * upper, weight)
-            return self._linear(upper, weight) * _NIBBLE + lower  # rounds once, as int to float
-        return self._linear(centred.double(), weight.double()).float()
+            upper = torch.floor(codes / _NIBBLE)
+            lower = self._product(codes - _NIBBLE * upper, zero % _NIBBLE, weight)
+            sums = self._product(upper, zero // _NIBBLE, weight)
+            return sums * _NIBBLE + lower  # rounds once, as int to float
+        return self._linear(codes.double() - zero, weight.double()).float()
+
+    def _product(self, codes: Tensor, zero: int, weight: Tensor) -> Tensor:
+        """Sum (code - zero) x weight code, of floats that hold integers."""
+        if codes.is_cpu and integer.exact():
+            return self._integer(codes.to(torch.uint8), zero, weight.to(torch.int8))
+        return self._linear(codes - zero, weight)
 
     @abstractmethod
     def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply the layer without its bias."""
+
+    @abstractmethod
+    def _integer(self, codes: Tensor, zero: int, weight: Tensor) -> Tensor:
+        """Sum (code - zero) x weight code: uint8 and int8 to float32."""
 
     def _affine(self, sums: Tensor, scale: Tensor) -> Tensor:
         """Multiply each output channel by its scale and add the bias, in place."""
@@ -191,6 +207,13 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
     def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
 
+    def _integer(self, codes: Tensor, zero: int, weight: Tensor) -> Tensor:
+        if isinstance(self.padding, str):
+            return self._linear(codes.float() - zero, weight.float())
+        return integer.conv2d(
+            codes, zero, weight, self.stride, self.padding, self.dilation, self.groups
+        )
+
 
 class QuantLinear(QuantLayer, nn.Linear):
     """A linear layer over integer codes."""
@@ -205,6 +228,9 @@ class QuantLinear(QuantLayer, nn.Linear):
 
     def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x, weight)
+
+    def _integer(self, codes: Tensor, zero: int, weight: Tensor) -> Tensor:
+        return integer.linear(codes, zero, weight)
 
 
 def _straight_through(value: Tensor, code: Tensor) -> Tensor:
