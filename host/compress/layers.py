@@ -20,6 +20,8 @@ from host.compress.ranges import TINY, best_range, thinned, weight_codes, weight
 
 EXACT_FLOAT32 = 2**24  # integers up to here are exact in float32, and so are sums that stay below
 _NIBBLE = 16
+# A megabyte of floats.
+_CACHED_VALUES = 1 << 18
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -95,8 +97,12 @@ class QuantLayer(nn.Module):
 
     def input_codes(self, x: Tensor) -> Tensor:
         """Return the codes 0..n of an input: uint8."""
+        inverse, zero = self.act_inverse, self.act_zero
+        codes = torch.empty_like(x, dtype=torch.uint8)
         with torch.no_grad():
-            return (self._centre(x * self.act_inverse) + self.act_zero).to(torch.uint8)
+            for part, into in zip(_parts(x), _parts(codes), strict=True):
+                into.copy_(self._centre(part * inverse).add_(zero))
+        return codes
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """Return an input as its codes represent it: float32."""
@@ -149,23 +155,21 @@ class QuantLayer(nn.Module):
 
     def _sums(self, x: Tensor, weight: Tensor) -> Tensor:
         """Sum exactly where float32 alone might round: by halves of codes, or in float64."""
-        zero = self.act_zero
-        codes = self._centre(x * self.act_inverse).add_(zero)
+        codes, zero = self.input_codes(x), self.act_zero
         largest = float(weight.abs().flatten(1).sum(1).max())
         if self.act_levels * largest < EXACT_FLOAT32:
             return self._product(codes, zero, weight)
         if _NIBBLE * largest < EXACT_FLOAT32:
-            upper = torch.floor(codes / _NIBBLE)
-            lower = self._product(codes - _NIBBLE * upper, zero % _NIBBLE, weight)
-            sums = self._product(upper, zero // _NIBBLE, weight)
-            return sums * _NIBBLE + lower  # rounds once, as int to float
+            upper = self._product(codes // _NIBBLE, zero // _NIBBLE, weight)
+            lower = self._product(codes % _NIBBLE, zero % _NIBBLE, weight)
+            return upper * _NIBBLE + lower  # rounds once, as int to float
         return self._linear(codes.double() - zero, weight.double()).float()
 
     def _product(self, codes: Tensor, zero: int, weight: Tensor) -> Tensor:
-        """Sum (code - zero) x weight code, of floats that hold integers."""
+        """Sum (code - zero) x weight code where float32 is exact: uint8 and whole floats."""
         if codes.is_cpu and integer.exact():
-            return self._integer(codes.to(torch.uint8), zero, weight.to(torch.int8))
-        return self._linear(codes - zero, weight)
+            return self._integer(codes, zero, weight.to(torch.int8))
+        return self._linear(codes.float() - zero, weight)
 
     @abstractmethod
     def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -177,9 +181,12 @@ class QuantLayer(nn.Module):
 
     def _affine(self, sums: Tensor, scale: Tensor) -> Tensor:
         """Multiply each output channel by its scale and add the bias, in place."""
-        sums *= scale.view(self._per_channel)
         bias = cast("Tensor | None", self.bias)
-        return sums if bias is None else sums.add_(bias.view(self._per_channel))
+        for part in [sums] if sums.requires_grad else _parts(sums):
+            part *= scale.view(self._per_channel)
+            if bias is not None:
+                part += bias.view(self._per_channel)
+        return sums
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
@@ -231,6 +238,11 @@ class QuantLinear(QuantLayer, nn.Linear):
 
     def _integer(self, codes: Tensor, zero: int, weight: Tensor) -> Tensor:
         return integer.linear(codes, zero, weight)
+
+
+def _parts(x: Tensor) -> tuple[Tensor, ...]:
+    """Split a batch so that what is made of a part stays in the processor's cache."""
+    return torch.split(x, max(_CACHED_VALUES // max(x.shape[1:].numel(), 1), 1))
 
 
 def _straight_through(value: Tensor, code: Tensor) -> Tensor:
