@@ -144,7 +144,7 @@ class QuantLayer(nn.Module):
         low, high = -self.act_zero - 0.5, self.act_levels - self.act_zero + 0.5
         centred = _straight_through(scaled.clamp(low, high), self._centre(scaled.detach().clone()))
         sums = self._linear(centred, weight)
-        if not self.training:
+        if not self.training:  # the exact value; gradients are those of floats
             sums = sums + (self._sums(x, codes) - sums).detach()
         return self._affine(sums, scale * self.act_scale)
 
