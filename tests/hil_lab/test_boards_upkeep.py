@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -130,11 +130,24 @@ def test_a_board_is_held_by_hand_and_released_by_an_administrator(client: BoardC
     assert "nobody holds it" in hil_lab("boards", "release", "sim-01").out
 
 
+@contextmanager
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Let children hear ctrl-c, which is ignored where tests run in the background.
+
+    To ask for it in the child (`preexec_fn`) forks, which gRPC's threads now and then do not bear.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_gives_a_board_back(client: BoardClient) -> None:
     command = [sys.executable, "-m", "hil_lab.cli", "boards", "acquire", "sim-01"]
-    # Where tests run in the background ctrl-c is ignored, also by their children.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heard) as own:
+    with ctrl_c_is_heard():
+        own = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with own:
         assert own.stdout
         assert own.stdout.readline().startswith("held")
         own.send_signal(signal.SIGINT)
