@@ -126,7 +126,7 @@ class QuantLayer(nn.Module):
         self.fit_range(torch.cat(self._seen))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute as the integer program does, in floats that hold integers."""
+        """Compute as the integer program does: exact sums, one multiplication per output."""
         if self._seen is not None:
             self.observe(x)
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -55,17 +56,13 @@ def test_a_run_says_of_which_weights_and_images_it_is(run: Run) -> None:
     work(run)
 
 
-def test_other_weights_under_the_same_name_are_refused(tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize(("what", "write"), [("weights", write_weights), ("images", write_images)])
+def test_what_changed_under_the_same_name_is_refused(
+    tmp_path: Path, run: Run, what: str, write: Callable[..., None]
+) -> None:
     work(run)
-    write_weights(tmp_path, seed=1)
-    with pytest.raises(CallerError, match="figures of other weights"):
+    write(tmp_path, seed=1)
+    with pytest.raises(CallerError, match=f"figures of other {what}"):
         work(run)
-    write_weights(tmp_path)
+    write(tmp_path)
     work(run)
-
-
-def test_other_images_under_the_same_name_are_refused(tmp_path: Path, run: Run) -> None:
-    work(run)
-    write_images(tmp_path, seed=1)
-    with pytest.raises(CallerError, match="figures of other images"):
-        work(run)
